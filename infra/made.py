@@ -44,7 +44,7 @@ EXAMPLES = {
         "stop_timeout": 70,
         "streams": [],
         "permissions": [],
-        "alarms": ["partitions-failing"],
+        "alarms": ["partitions-failing", "partitions-unowned"],
     },
 }
 

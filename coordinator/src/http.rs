@@ -52,6 +52,8 @@ pub use self::token::{Token, behind};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
 
 pub(crate) use self::error::ApiError;
+#[cfg(feature = "aws")]
+pub(crate) use self::error::{NOT_HERE, NOT_TAKEN};
 pub(crate) use self::guard::{for_one_program, for_programs};
 #[cfg(feature = "aws")]
 pub(crate) use self::{

@@ -177,12 +177,12 @@ impl Requests {
             return match self.is_spread() {
                 // Nothing was taken, which the client should know.
                 true => Answer::Elsewhere { partition },
-                false => Answer::Stopping,
+                false => Answer::NotTaken,
             };
         };
         let (mut asker, mut answer) = self.register(&inputs);
         let Ok(room) = inputs.reserve().await else {
-            return Answer::Stopping;
+            return Answer::NotTaken;
         };
         room.send(input(asker.request));
         asker.sent = true;

@@ -13,6 +13,7 @@
 //! unbounded queue: the outputs bound it, and it must never wait for the outside.
 
 mod board;
+mod budget;
 pub mod committer;
 pub mod dispatch;
 pub mod hold;
@@ -43,6 +44,7 @@ use crate::ingress::reading::Reading;
 use crate::metrics::Metrics;
 use crate::requests::Requests;
 use crate::runtime::board::BoardPlace;
+use crate::runtime::budget::BudgetShare;
 use crate::runtime::switch::PeerPort;
 use crate::runtime::time::TimeKeeper;
 use crate::status::Observation;
@@ -80,6 +82,8 @@ pub struct Ports {
     pub(crate) peers: Option<PeerPort>,
     /// Place on the board of the process, which shows what people should see.
     pub(crate) board: BoardPlace,
+    /// Share of the limits of the process, if it has several partitions.
+    pub(crate) budget: Option<BudgetShare>,
     /// Metrics of the process.
     pub metrics: Metrics,
     /// Readings of the partition for people.
@@ -206,6 +210,9 @@ impl PartitionLoop {
             }
             Output::Commit(delta) => {
                 ports.metrics.observe_sealed(ports.partition, delta.number);
+                if let Some(budget) = &ports.budget {
+                    budget.committed();
+                }
                 let _ = ports.committer.send(Output::Commit(delta));
             }
             output @ (Output::Image(_) | Output::LoadBucket { .. } | Output::SnapshotWanted) => {
@@ -274,6 +281,9 @@ impl PartitionLoop {
         self.gauges_outdated = false;
         let gauges = self.partition.gauges();
         self.ports.board.show_gauges(&gauges);
+        if let Some(budget) = &self.ports.budget {
+            budget.used(&gauges);
+        }
         self.report_loading(&gauges);
     }
 

@@ -61,6 +61,23 @@ pub(crate) async fn by_default(time: Duration) {
     println!();
 }
 
+/// Measures the default settings with several partitions in one process.
+pub(crate) async fn partitions(time: Duration) {
+    println!("calls in an open loop, partitions of one process");
+    header();
+    for partitions in [1, 4, 8] {
+        let settings = Settings {
+            arguments: vec![format!("--partitions={partitions}")],
+            ..Settings::default()
+        };
+        let app = Application::start(&settings).await;
+        for rate in RATES {
+            measure(&app, &format!("{partitions} partitions"), rate, time).await;
+        }
+    }
+    println!();
+}
+
 /// Measures each setting of the dial, the others at their defaults.
 pub(crate) async fn dial(time: Duration) {
     println!("calls in an open loop, each setting");

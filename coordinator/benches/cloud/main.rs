@@ -11,6 +11,7 @@
 //! | `alone` | one call at a time, after a quiet time and one after the other |
 //! | `calls` | 100 and 800 calls/s with the default settings |
 //! | `dial` | the same with each setting of `--commit-pace`, `--commit-depth` and `maxLinger` |
+//! | `partitions` | 100 and 800 calls/s with 1, 4 and 8 partitions in one process |
 //! | `table` | one call alone, and 100 and 800 calls/s, with the commit log in a DynamoDB table |
 //! | `streams` | 1,000 records/s from stream to stream |
 //! | `moves` | 8 partitions on two processes under 2,000 records/s: a join, planned moves, kills |
@@ -34,7 +35,15 @@ fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let seconds = arguments.iter().find_map(|argument| argument.parse().ok());
     let time = Duration::from_secs(seconds.unwrap_or(10));
-    let parts = ["alone", "calls", "dial", "table", "streams", "moves"];
+    let parts = [
+        "alone",
+        "calls",
+        "dial",
+        "partitions",
+        "table",
+        "streams",
+        "moves",
+    ];
     let all = !arguments
         .iter()
         .any(|argument| parts.contains(&&**argument));
@@ -53,6 +62,9 @@ fn main() {
         }
         if wanted("dial") {
             calls::dial(time).await;
+        }
+        if wanted("partitions") {
+            calls::partitions(time).await;
         }
         if wanted("table") {
             calls::in_table(time).await;

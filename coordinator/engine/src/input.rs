@@ -10,6 +10,7 @@ use crate::invocation::{AttemptId, Failure};
 use crate::link::{Answer, Frame};
 pub use crate::message::{Header, Headers, Unroutable};
 use crate::message::{MessageId, PeerMessage};
+use crate::partition::Limits;
 use crate::position::{SequenceNumber, ShardId, ShardPosition};
 use crate::queue::{QueuedId, QueuedMessage};
 pub use crate::request::{
@@ -217,6 +218,8 @@ pub enum Input {
     /// Some partition of the application began to say that too many messages wait for others
     /// ([`crate::output::Output::Congested`]), or none says so any more.
     ApplicationCongested(bool),
+    /// The process shares its limits among its partitions in another way.
+    LimitsChanged(Limits),
     /// The requested wake-up time was reached (possibly early). The wake-up is used up: if it came
     /// too early, the partition requests another one.
     TimeReached,

@@ -33,8 +33,10 @@ mod tests;
 pub use receiver::{Intake, Receiver};
 pub use sender::{Reaction, Sender};
 
-/// Credit of a connection before its first answer, in bytes.
-pub const INITIAL_CREDIT: u64 = 1 << 20;
+/// Maximum credit of a connection, in bytes. Before its first answer, the greeting of the receiver,
+/// a connection has none: a sender that connects again and again would otherwise send as much each
+/// time to a receiver without room.
+pub const CREDIT_MAX: u64 = 1 << 20;
 
 /// Limit by which the time of a frame or an acknowledgement may be ahead of the time of the
 /// partition that gets it, in ms. One that is further ahead is not taken (rule 36).

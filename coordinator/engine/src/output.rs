@@ -242,6 +242,9 @@ pub enum Answer {
     /// The process is stopping and the outcome is unknown. The client should retry with the same
     /// key.
     Stopping,
+    /// The partition is stopping and took nothing of the call. It may be made again, at the next
+    /// owner.
+    NotTaken,
     /// The requested object does not exist. Holds a description.
     NotFound(String),
     /// The request cannot be fulfilled. Holds the reason.

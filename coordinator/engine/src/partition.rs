@@ -41,6 +41,7 @@ mod failures;
 mod hold;
 mod invariants;
 mod letter_lists;
+mod limits;
 mod listing;
 mod loading;
 mod memory;
@@ -86,6 +87,7 @@ use state_drops::StateDrop;
 use suspension::FunctionTypes;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
+pub use limits::Limits;
 pub use notices::{Notice, PauseCause};
 pub use observation::{FunctionFigures, LinkNumbers};
 pub use peers::Generation;
@@ -418,6 +420,7 @@ impl Partition {
             } => self.peer_frame(connection, generation, frame),
             Input::PeerAnswered { connection, answer } => self.peer_answered(connection, &answer),
             Input::ApplicationCongested(congested) => self.application_congested(congested),
+            Input::LimitsChanged(limits) => self.limits_changed(limits),
             Input::TimeReached => self.schedule.woken(),
             Input::StopRequested => self.stop_requested(),
             Input::StopForced => self.stop_forced(),

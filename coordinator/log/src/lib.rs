@@ -150,7 +150,10 @@ pub use store::{Created, OBJECT_BYTES_MAX, ObjectMeta, ObjectRange, ObjectStore,
 pub use tabled::{
     ATTRIBUTE_NAMES_BYTES, ITEM_BYTES_MAX, ItemPage, LogTable, MemoryTable, TabledStore,
 };
-pub use takeover::{Contender, Ownership, Recovery, take_over, take_over_with};
+pub use takeover::{
+    Contender, Ownership, ReadAhead, Recovery, read_ahead, take_over, take_over_from,
+    take_over_with,
+};
 pub use verify::{Verification, verify};
 pub use writer::{Action, Committed, CommittedKind, DEPTH_MAX, Delta, Start, Writer};
 

@@ -25,6 +25,9 @@
 //! T is newer than the listing of the manifests. A takeover that takes longer than the window,
 //! which is at most a sixth of the grace period, therefore lists the manifests again. A shorter one
 //! need not, nor must it read the claim of the next epoch, which the first commit does.
+//!
+//! A planned takeover is shorter: the content is read while the former owner still writes
+//! ([`read_ahead`]), and afterwards only the rest of the log ([`take_over_from`]).
 
 use std::sync::Arc;
 
@@ -38,14 +41,19 @@ use crate::fold::Fold;
 use crate::io::{Io, OnStoreFailure, Put, Retry};
 use crate::keys::{Layout, number_in};
 use crate::loading::{Offload, inline};
+use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::owner::{Nonce, Owner};
 use crate::reader::tail::Tail;
-use crate::reader::{Effective, Halt, PartitionReader};
+use crate::reader::{Effective, Halt, Listing, PartitionReader};
 use crate::record::Unnumbered;
 use crate::snapshotter::Base;
 use crate::store::ObjectStore;
 use crate::writer::Start;
+
+mod ahead;
+
+pub use ahead::{ReadAhead, read_ahead, take_over_from};
 
 /// A process that wants to own a partition of a root.
 #[derive(Clone)]
@@ -124,41 +132,7 @@ pub async fn take_over_with(
     fold: &mut impl Fold,
     offload: Offload,
 ) -> Result<Ownership, LogError> {
-    contender.identity.validate()?;
-    contender.options.validate()?;
-    let takeover = Takeover {
-        reader: PartitionReader {
-            layout: Layout::new(&contender.root, contender.identity.partition),
-            io: Io {
-                store: contender.store.clone(),
-                clock: contender.clock.clone(),
-                retry: Retry {
-                    give_up_ms: contender.options.takeover_give_up_ms,
-                    ..contender.options.retry
-                },
-                on_store_failure: contender.on_store_failure.clone(),
-            },
-            identity: contender.identity.clone(),
-            parallel_reads: contender.options.parallel_reads,
-            offload,
-        },
-        contender,
-    };
-    let mut restarts = 0;
-    loop {
-        match takeover.attempt(fold).await {
-            Ok(mut ownership) => {
-                ownership.recovery.restarts = restarts;
-                return Ok(ownership);
-            }
-            Err(Halt::Error(error)) => return Err(error),
-            Err(Halt::Restart) => {
-                fold.clear();
-                restarts += 1;
-                takeover.reader.pause_before(restarts).await?;
-            }
-        }
-    }
+    Takeover::new(contender, offload)?.run(None, fold).await
 }
 
 /// A takeover in progress.
@@ -167,7 +141,72 @@ struct Takeover {
     reader: PartitionReader,
 }
 
+/// Content that a takeover has read.
+struct Read {
+    /// Time at which the manifests were listed, or just before.
+    begun: Now,
+    listing: Listing,
+    manifest: Option<Manifest>,
+    /// The log over the manifest. Its valid records are not applied yet.
+    tail: Tail,
+    image_bytes: u64,
+    /// Number of records that were applied.
+    replayed: u64,
+    /// True for each bucket that they changed beyond its image; empty before the first of them.
+    dirty: Vec<bool>,
+}
+
 impl Takeover {
+    fn new(contender: Contender, offload: Offload) -> Result<Self, LogError> {
+        contender.identity.validate()?;
+        contender.options.validate()?;
+        Ok(Self {
+            reader: PartitionReader {
+                layout: Layout::new(&contender.root, contender.identity.partition),
+                io: Io {
+                    store: contender.store.clone(),
+                    clock: contender.clock.clone(),
+                    retry: Retry {
+                        give_up_ms: contender.options.takeover_give_up_ms,
+                        ..contender.options.retry
+                    },
+                    on_store_failure: contender.on_store_failure.clone(),
+                },
+                identity: contender.identity.clone(),
+                parallel_reads: contender.options.parallel_reads,
+                offload,
+            },
+            contender,
+        })
+    }
+
+    /// Attempts the takeover until it succeeds or cannot. The first attempt continues from `ahead`.
+    async fn run(
+        &self,
+        mut ahead: Option<ReadAhead>,
+        fold: &mut impl Fold,
+    ) -> Result<Ownership, LogError> {
+        let mut restarts = 0;
+        loop {
+            let attempted = match ahead.take() {
+                Some(ahead) => self.continue_from(ahead, fold).await,
+                None => self.attempt(fold).await,
+            };
+            match attempted {
+                Ok(mut ownership) => {
+                    ownership.recovery.restarts = restarts;
+                    return Ok(ownership);
+                }
+                Err(Halt::Error(error)) => return Err(error),
+                Err(Halt::Restart) => {
+                    fold.clear();
+                    restarts += 1;
+                    self.reader.pause_before(restarts).await?;
+                }
+            }
+        }
+    }
+
     /// Creates the record of the root, or rejects a root of another application.
     async fn admit(&self) -> Result<(), LogError> {
         let key = self.reader.layout.application();
@@ -222,43 +261,70 @@ impl Takeover {
         let begun = self.reader.io.clock.now();
         let (_, highest, listing) =
             try_join3(self.admit(), self.highest_epoch(), self.reader.list()).await?;
-        let reading = async {
-            let mut found = self.reader.effective(&listing, true).await?;
-            self.check_log_read_since(&begun)?;
-            let image_bytes = match &found.manifest {
-                Some(manifest) => {
-                    let newest = listing.manifests.last().copied();
-                    let prefetched = found.prefetched.take();
-                    let tail_bytes = found.tail.bytes;
-                    self.reader
-                        .load(manifest, tail_bytes, newest, prefetched, fold)
-                        .await?
-                }
-                None => 0,
-            };
-            Ok::<(Effective, u64), Halt>((found, image_bytes))
-        };
+        let reading = self.read(begun, listing, fold);
         let (owner, read) = join(self.claim(highest), reading).await;
-        let owner = owner?;
-        let (found, image_bytes) = read?;
-        let (manifest, mut tail) = (found.manifest, found.tail);
-        let (takeover, committed_at_ms) = self.write_takeover(owner, &begun, &mut tail).await?;
+        self.complete(owner?, read?, fold).await
+    }
+
+    /// Reads the manifest in effect and the log over it, and applies the images.
+    async fn read(&self, begun: Now, listing: Listing, fold: &mut impl Fold) -> Result<Read, Halt> {
+        let found = self.reader.effective(&listing, true).await?;
+        let Effective {
+            manifest,
+            tail,
+            prefetched,
+        } = found;
+        self.check_log_read_since(&begun)?;
+        let image_bytes = match &manifest {
+            Some(manifest) => {
+                let newest = listing.manifests.last().copied();
+                self.reader
+                    .load(manifest, tail.bytes, newest, prefetched, fold)
+                    .await?
+            }
+            None => 0,
+        };
+        Ok(Read {
+            begun,
+            listing,
+            manifest,
+            tail,
+            image_bytes,
+            replayed: 0,
+            dirty: Vec::new(),
+        })
+    }
+
+    /// Writes the takeover record after everything that was read, and applies the rest of it.
+    async fn complete(
+        &self,
+        owner: Owner,
+        mut read: Read,
+        fold: &mut impl Fold,
+    ) -> Result<Ownership, Halt> {
+        let begun = read.begun;
+        let (takeover, committed_at_ms) =
+            self.write_takeover(owner, &begun, &mut read.tail).await?;
         // A snapshot took effect during the takeover. Its objects may be deleted while this epoch
         // builds on the older one.
-        if tail.effect().map(|effect| effect.manifest) != manifest.as_ref().map(|m| m.number) {
+        let effect = read.tail.effect().map(|effect| effect.manifest);
+        if effect != read.manifest.as_ref().map(|manifest| manifest.number) {
             return Err(Halt::Restart);
         }
-        let mut manifests = listing.manifests;
         let took_ms = self.reader.io.clock.now().elapsed_at_most_ms(&begun);
         if took_ms >= self.contender.options.window_ms {
-            manifests = self.check_again(&owner, takeover).await?;
+            read.listing.manifests = self.check_again(&owner, takeover).await?;
         }
-        let records = std::mem::take(&mut tail.valid);
-        let replayed = records.len() as u64;
-        let dirty = self
-            .reader
-            .replay(manifest.as_ref(), records, image_bytes, tail.bytes, fold)
-            .await?;
+        self.apply(&mut read, fold).await?;
+        let Read {
+            listing,
+            manifest,
+            mut tail,
+            image_bytes,
+            replayed,
+            dirty,
+            ..
+        } = read;
         Ok(Ownership {
             owner,
             takeover,
@@ -279,7 +345,7 @@ impl Takeover {
                 dirty,
                 log_bytes: tail.bytes,
                 log_reads: tail.reads,
-                manifests,
+                manifests: listing.manifests,
                 condemned: tail.take_condemned(manifest.as_ref()),
                 manifest,
             },

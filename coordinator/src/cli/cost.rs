@@ -95,9 +95,19 @@ pub struct CostArgs {
     #[arg(long, value_name = "DURATION", default_value = "10ms", value_parser = parse_duration)]
     max_linger: Duration,
 
-    /// Number of tasks on Fargate: the owner and its standbys
+    /// Number of tasks on Fargate: the owner and its standbys, or the processes that share the
+    /// partitions
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     tasks: u32,
+
+    /// Number of partitions, as `--partitions` of `run`. With --peer they are spread over the tasks
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    partitions: u32,
 
     /// vCPU of a task
     #[arg(long, value_name = "NUMBER", default_value_t = 0.25, value_parser = amount)]
@@ -205,6 +215,7 @@ impl CostArgs {
             max_linger_ms: millis(self.max_linger),
             lease_renewal_ms: 3_333.0,
             lease_poll_ms: 1_000.0,
+            partitions: self.partitions,
             tasks: Tasks {
                 count: self.tasks,
                 vcpu: self.task_cpu,
@@ -277,6 +288,13 @@ fn assumptions(load: &Load) -> Vec<String> {
              day as noncurrent versions); a snapshot writes all state anew"
                 .to_owned(),
         );
+    }
+    if load.partitions > 1 {
+        assumptions.push(format!(
+            "the load is spread evenly over {} partitions, and no message crosses from one to \
+             another; the commits of a process share its pace",
+            load.partitions
+        ));
     }
     if load.streams.count > 0 {
         assumptions.push(

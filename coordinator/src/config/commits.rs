@@ -20,8 +20,9 @@ pub struct CommitArgs {
     /// this time on average, and all of it at most; throughput does not suffer. Commits that only
     /// records of egresses wait for are made five times as seldom. The pace bounds the cost in a
     /// bucket: at $5 a million PUTs, 50ms is at most $263 a month, 100ms $131, 0s up to $13 for
-    /// each commit a second. With the log in a table, 25ms is at most $131 for commits of up to
-    /// 1 KB, with their deletions.
+    /// each commit a second. With the log in a table, 25ms is at most $131 for commits of up to 1
+    /// KB, with their deletions. The partitions of a process share its pace: while several commit,
+    /// each waits for as many paces.
     #[arg(
         long,
         env = "SATCHEL_COMMIT_PACE",

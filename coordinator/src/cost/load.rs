@@ -91,8 +91,10 @@ pub struct Load {
     pub max_linger_ms: f64,
     /// Interval at which the owner renews its lease, and the standbys read it, in ms.
     pub lease_renewal_ms: f64,
-    /// Interval at which a standby reads the lease, in ms.
+    /// Interval at which a standby reads the lease, or each process the roster, in ms.
     pub lease_poll_ms: f64,
+    /// Number of partitions.
+    pub partitions: u32,
     /// Processes.
     pub tasks: Tasks,
 }
@@ -101,6 +103,37 @@ impl Load {
     /// Messages per second.
     pub fn messages(&self) -> f64 {
         self.calls + self.streams.records_in
+    }
+
+    /// True if the partitions are spread over the tasks.
+    pub(super) fn is_spread(&self) -> bool {
+        self.partitions > 1 && self.tasks.peer
+    }
+
+    /// Number of tasks that own partitions.
+    pub(super) fn owners(&self) -> f64 {
+        match self.is_spread() {
+            true => f64::from(self.tasks.count.min(self.partitions).max(1)),
+            false => 1.0,
+        }
+    }
+
+    /// Load of one partition, as if there were no other: the load is spread evenly. The pace of a
+    /// partition is that of its process, times the partitions that commit there.
+    pub(super) fn of_one_partition(&self) -> Self {
+        let partitions = f64::from(self.partitions.max(1));
+        let streams = Streams {
+            records_in: self.streams.records_in / partitions,
+            records_out: self.streams.records_out / partitions,
+            ..self.streams
+        };
+        Self {
+            calls: self.calls / partitions,
+            streams,
+            commit_pace_ms: self.commit_pace_ms * (partitions / self.owners()).max(1.0),
+            partitions: 1,
+            ..*self
+        }
     }
 
     /// Checks that a load makes sense.

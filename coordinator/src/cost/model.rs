@@ -49,12 +49,20 @@ pub fn estimate(load: &Load) -> Usage {
 }
 
 fn functions(load: &Load, usage: &mut Usage) {
-    let calls = bundling::requests(load.calls, load.function_ms, load.max_linger_ms);
-    usage.lambda_requests = calls + stream_requests(load);
+    usage.lambda_requests = load.owners() * requests_of_owner(load) + stream_requests(load);
     // Billed in whole ms.
     let seconds = load.function_ms.ceil() / 1e3;
     let gigabytes = load.function_memory_mb / 1_024.0;
     usage.lambda_gb_seconds = usage.lambda_requests * seconds * gigabytes;
+}
+
+/// Requests per second of one process for calls.
+fn requests_of_owner(load: &Load) -> f64 {
+    if load.calls <= 0.0 {
+        return 0.0;
+    }
+    let calls = load.calls / load.owners();
+    bundling::requests(calls, load.function_ms, load.max_linger_ms)
 }
 
 /// Requests per second for records: those of one read share them.
@@ -75,18 +83,18 @@ fn reads(load: &Load) -> f64 {
 }
 
 fn store(load: &Load, usage: &mut Usage) {
-    // The answers of one request to a function come together.
-    let answers = match load.calls > 0.0 {
-        true => bundling::requests(load.calls, load.function_ms, load.max_linger_ms),
-        false => 0.0,
-    };
-    let commits = commits::of(load, answers, load.streams.records_out);
+    let partitions = f64::from(load.partitions.max(1));
+    let one = load.of_one_partition();
+    // The answers of one request to a function come together, for any partitions of the process.
+    let answers = requests_of_owner(load).min(one.calls);
+    let commits = commits::of(&one, answers, one.streams.records_out);
     usage.commit_ms = commits.took_ms;
     // Records come with reads. Between two of them, nothing changes unless calls come.
-    let commits = match load.calls > 0.0 {
+    let of_one = match load.calls > 0.0 {
         true => commits.per_second,
         false => commits.per_second.min(stream_requests(load)),
     };
+    let commits = of_one * partitions;
     if commits <= 0.0 {
         usage.s3_bytes = load.state_bytes;
         return;
@@ -122,8 +130,8 @@ fn store(load: &Load, usage: &mut Usage) {
     // The next epoch is read at least twice in each window, while there are commits.
     let reads_max = 2e3 / options.window_ms as f64;
     match load.log {
-        CommitLog::S3 => usage.s3_gets = commits.min(reads_max),
-        CommitLog::DynamoDb => usage.lease_reads += commits.min(reads_max),
+        CommitLog::S3 => usage.s3_gets = partitions * of_one.min(reads_max),
+        CommitLog::DynamoDb => usage.lease_reads += partitions * of_one.min(reads_max),
     }
     let written = log_bytes + copies.bytes + snapshots.per_second * snapshots.bytes;
     usage.s3_bytes = load.state_bytes + written * KEPT_SECONDS;
@@ -214,12 +222,18 @@ fn processes(load: &Load, usage: &mut Usage) {
     if tasks.public_address {
         usage.addresses = count;
     }
-    if count > 0.0 {
+    if load.is_spread() {
+        // Each renews its item, and reads the roster and the items of all.
+        usage.lease_writes = count * 1e3 / load.lease_renewal_ms;
+        let roster_bytes = 300.0 + 170.0 * f64::from(load.partitions) + 250.0 * count;
+        let read_units = (roster_bytes / READ_UNIT_BYTES).ceil() + count;
+        usage.lease_reads += count * read_units * 1e3 / load.lease_poll_ms;
+    } else if count > 0.0 {
         usage.lease_writes = 1e3 / load.lease_renewal_ms;
         usage.lease_reads += (count - 1.0) * 1e3 / load.lease_poll_ms;
-    }
-    if tasks.peer {
-        usage.lease_writes += count / MEMBER_SECONDS;
+        if tasks.peer {
+            usage.lease_writes += count / MEMBER_SECONDS;
+        }
     }
     let mut task_log_bytes = TASK_LOG_BYTES / MONTH_SECONDS;
     if tasks.emf && count > 0.0 {

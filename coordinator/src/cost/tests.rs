@@ -28,6 +28,7 @@ fn idle() -> Load {
         max_linger_ms: 10.0,
         lease_renewal_ms: 3_333.0,
         lease_poll_ms: 1_000.0,
+        partitions: 1,
         tasks: Tasks {
             count: 1,
             vcpu: 0.25,
@@ -189,6 +190,64 @@ fn tasks_that_forward_requests_and_write_metrics_cost_what_that_needs() {
     assert_eq!(plain.of("custom metrics"), 0.0);
     assert!((emf.of("custom metrics") - 3.0).abs() < 1e-9, "{emf:?}");
     assert!(emf.of("logs") > plain.of("logs"), "{emf:?}");
+}
+
+#[test]
+fn the_commits_of_a_process_are_bounded_however_many_partitions_it_has() {
+    let commits = |partitions, tasks, peer| {
+        let load = calls(800.0);
+        let tasks = Tasks {
+            count: tasks,
+            peer,
+            ..load.tasks
+        };
+        let load = Load {
+            partitions,
+            tasks,
+            ..load
+        };
+        estimate(&load).s3_puts
+    };
+    let one = commits(1, 2, true);
+    let alone = [commits(4, 2, false), commits(8, 2, false)];
+    assert!(
+        alone.iter().all(|it| (it - one).abs() < 0.1 * one),
+        "{one} {alone:?}"
+    );
+    let spread = [
+        commits(8, 2, true),
+        commits(8, 4, true),
+        commits(8, 20, true),
+    ];
+    for (of, owners) in spread.into_iter().zip([2.0, 4.0, 8.0]) {
+        assert!(
+            (of - owners * one).abs() < 0.1 * owners * one,
+            "{one} {spread:?}"
+        );
+    }
+}
+
+#[test]
+fn the_roster_is_read_once_a_second_by_each_task_with_the_items_of_all() {
+    let with = |partitions| {
+        let load = idle();
+        let tasks = Tasks {
+            count: 4,
+            peer: true,
+            ..load.tasks
+        };
+        estimate(&Load {
+            partitions,
+            tasks,
+            ..load
+        })
+    };
+    let (one, few, many) = (with(1), with(8), with(256));
+    assert!((one.lease_reads - 3.0).abs() < 1e-9, "{one:?}");
+    assert!((few.lease_reads - 4.0 * 5.0).abs() < 1e-9, "{few:?}");
+    // A roster of more than 40 kB takes eleven units.
+    assert!((many.lease_reads - 4.0 * 15.0).abs() < 5.0, "{many:?}");
+    assert!((few.lease_writes - 4.0 / 3.333).abs() < 1e-9, "{few:?}");
 }
 
 #[test]

@@ -14,6 +14,13 @@ const REJECTED: &str = "rejected";
 /// Code of an answer that does not say whether the request took effect.
 pub(crate) const UNKNOWN: &str = "unknown";
 
+/// Code of an answer that says that the process is stopping, and that the request had no effect.
+pub(crate) const NOT_TAKEN: &str = "stopping";
+
+/// Code of an answer that says that this process does not have the partition, and that the request
+/// had no effect.
+pub(crate) const NOT_HERE: &str = "not_here";
+
 /// Code of an error, as an extension of its response.
 #[cfg(feature = "aws")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,7 +119,7 @@ impl ApiError {
                 "this Idempotency-Key was used with another body; a new message needs a new key",
             ),
             Answer::Elsewhere { partition } => Self::unavailable(
-                "not_here",
+                NOT_HERE,
                 1,
                 format!(
                     "partition {partition} owns this address; \
@@ -144,6 +151,11 @@ impl ApiError {
                 1,
                 "the process is stopping and the outcome is unknown; \
                  retry with the same Idempotency-Key, which makes a repeat harmless",
+            ),
+            Answer::NotTaken => Self::unavailable(
+                NOT_TAKEN,
+                1,
+                "the process is stopping; the request had no effect, retry it",
             ),
             Answer::NotFound(what) => Self::new(StatusCode::NOT_FOUND, "not_found", what),
             Answer::Refused(why) => Self::new(StatusCode::CONFLICT, "refused", why),

@@ -126,6 +126,8 @@ struct Figures {
     commits_made: u64,
     requests_made: u64,
     messages_waiting_bytes: u64,
+    /// Partitions without a live owner; none if they are not spread over processes.
+    partitions_without_owner: Option<i64>,
     /// Share of the memory limit in percent; none without a limit.
     memory_used_percent: Option<f64>,
 }
@@ -154,6 +156,9 @@ impl Figures {
         if !self.commit_latencies_ms.is_empty() {
             let latencies = json!(self.commit_latencies_ms);
             metrics.push(("CommitLatency", "Milliseconds", latencies));
+        }
+        if let Some(partitions) = self.partitions_without_owner {
+            metrics.push(("PartitionsWithoutOwner", "Count", json!(partitions)));
         }
         if let Some(percent) = self.memory_used_percent {
             metrics.push(("MemoryUsed", "Percent", json!(percent)));
@@ -280,6 +285,7 @@ impl Lines {
             commit_latencies_ms: latencies.values(),
             requests_made: families.emf.requests.swap(0, Ordering::Relaxed),
             messages_waiting_bytes: u64::try_from(families.pending_bytes.get()).unwrap_or(0),
+            partitions_without_owner: self.metrics.partitions_without_owner(),
             memory_used_percent: self.memory_used_percent(),
         };
         *written = Written {

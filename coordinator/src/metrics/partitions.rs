@@ -1,5 +1,7 @@
 //! Metrics of messages between partitions, and gauges of all partitions together.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
@@ -26,6 +28,22 @@ impl Metrics {
     pub(crate) fn observe_partitions_owned(&self, partitions: usize) {
         let partitions = i64::try_from(partitions).unwrap_or(i64::MAX);
         self.0.partitions.owned.set(partitions);
+    }
+
+    /// Sets the number of partitions that have no live owner by the roster.
+    #[cfg(feature = "aws")]
+    pub(crate) fn observe_partitions_without_owner(&self, partitions: usize) {
+        let families = &self.0.partitions;
+        let partitions = i64::try_from(partitions).unwrap_or(i64::MAX);
+        families.without_owner.set(partitions);
+        families.has_roster.store(true, Ordering::Relaxed);
+    }
+
+    /// Number of partitions that have no live owner, if this process reads a roster.
+    pub(super) fn partitions_without_owner(&self) -> Option<i64> {
+        let families = &self.0.partitions;
+        let has_roster = families.has_roster.load(Ordering::Relaxed);
+        has_roster.then(|| families.without_owner.get())
     }
 
     /// Counts a partition that failed in this process and was released.
@@ -63,6 +81,9 @@ pub(super) struct PartitionFamilies {
     sent: Family<Partition, Counter>,
     taken: Family<Partition, Counter>,
     pub(super) waiting_bytes: Gauge,
+    without_owner: Gauge,
+    /// True once the roster was read.
+    has_roster: AtomicBool,
     #[cfg(feature = "aws")]
     owned: Gauge,
     #[cfg(feature = "aws")]
@@ -84,6 +105,11 @@ impl PartitionFamilies {
                 "peer_waiting_bytes",
                 "Bytes of messages to other partitions that were not acknowledged",
             ),
+            without_owner: names.add(
+                "partitions_without_owner",
+                "Partitions without a live owner, of those spread over processes",
+            ),
+            has_roster: AtomicBool::new(false),
             #[cfg(feature = "aws")]
             owned: names.add(
                 "partitions_owned",

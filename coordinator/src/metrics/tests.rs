@@ -65,6 +65,7 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_peer_messages(2, 0, 0);
     metrics.observe_partitions_owned(3);
     metrics.observe_partition_failed();
+    metrics.observe_partitions_without_owner(2);
     metrics.observe_sealed(0, 9);
     metrics.observe_commit(0, 8, 1000, half_second);
     metrics.observe_dead_letters_made(2);
@@ -190,6 +191,7 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_partition_time_ahead_seconds 1.5",
             "satchel_partitions_failed_total 1",
             "satchel_partitions_owned 3",
+            "satchel_partitions_without_owner 2",
             "satchel_peer_messages_sent_total{partition=\"1\"} 4",
             "satchel_peer_messages_taken_total{partition=\"1\"} 3",
             "satchel_peer_registered 0",

@@ -1,32 +1,33 @@
 //! The layer before the routes of a port: it serves a request here, asks the owner, or lets it
 //! wait.
 
+mod messages;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::{Body, Bytes, to_bytes};
+use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::header::{self, HeaderName, HeaderValue};
+use axum::http::header::{self, HeaderValue};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode, Uri, Version};
+use axum::http::{StatusCode, Version};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 use satchel_aws::lease::PeerPort;
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::forwarding::{Asked, Forwarding, Refusal, Step};
 
-use super::gate::Gate;
-use super::identity::NAME;
+use self::messages::{from_peer, not_mine, owner_of, to_peer};
+use super::gate::{Gate, Served};
 use super::link::{LinkError, Links};
 use super::merged::List;
 use super::server::{ADMIN, TRAFFIC};
 use crate::clock::boot_ms;
 use crate::http::{
-    AdminRights, ApiError, Client, ErrorCode, Exceeded, Ledger, Limit, Received, Share,
-    TrafficLimits, UNKNOWN, Wait, WaitQuery, query,
+    AdminRights, ApiError, Client, ErrorCode, Exceeded, Ledger, Limit, NOT_HERE, NOT_TAKEN,
+    Received, Share, TrafficLimits, UNKNOWN, Wait, WaitQuery, query,
 };
 use crate::metrics::Metrics;
 use crate::readiness::Readiness;
@@ -189,15 +190,12 @@ async fn forward(State(layer): State<Arc<Layer>>, request: Request, next: Next) 
             }
         }
         Some(partition) => match forwarder.gate.enter(partition) {
-            Some(served) => {
-                let response = next.run(request).await;
-                drop(served);
-                response
+            Some(served) => layer.here(served, (partition, request), next).await,
+            None => {
+                layer
+                    .elsewhere_or_error(partition, request, next, false)
+                    .await
             }
-            None => match Box::pin(layer.elsewhere(partition, request, next)).await {
-                Ok(response) => response,
-                Err(error) => error.into_response(),
-            },
         },
     };
     if hop == Hop::Peer {
@@ -224,6 +222,8 @@ struct Elsewhere {
     body: Bytes,
     client: Option<Client>,
     repeatable: bool,
+    /// True if this process may have taken it before.
+    lost: bool,
 }
 
 impl Layer {
@@ -238,12 +238,73 @@ impl Layer {
         Some(requests.owner_of(&address))
     }
 
-    /// Answers a request about a partition while this process is not its owner.
+    /// Serves a request in this process. If the partition leaves meanwhile, and repeating the
+    /// request is harmless, the next owner is asked, once (rule 32).
+    async fn here(
+        &self,
+        served: Served,
+        (partition, request): (u32, Request),
+        next: Next,
+    ) -> Response {
+        let is_moving = self.forwarder.gate.partitions() > 1;
+        if !(is_moving && matches!(self.surface, Surface::Traffic)) {
+            let response = next.run(request).await;
+            drop(served);
+            return response;
+        }
+        if self.hop == Hop::Peer {
+            let response = next.run(request).await;
+            drop(served);
+            return match was_not_taken(&response) {
+                // The process that forwarded it asks the next owner.
+                true => not_mine(None),
+                false => response,
+            };
+        }
+        let (parts, body) = request.into_parts();
+        let limits = self.forwarder.limits;
+        // A body that is complete can be sent again.
+        let (body, share) = match limits.body.read(&parts.extensions, body).await {
+            Ok(read) => read,
+            Err(error) => return error.into_response(),
+        };
+        let request = Request::from_parts(parts.clone(), Body::from(body.clone()));
+        let response = next.clone().run(request).await;
+        drop((served, share));
+        let is_unknown = response.extensions().get() == Some(&ErrorCode(UNKNOWN));
+        let is_keyed = parts.headers.contains_key("idempotency-key");
+        let is_repeated = was_not_taken(&response) || (is_unknown && is_keyed);
+        if !is_repeated {
+            return response;
+        }
+        tracing::debug!(partition, "the partition leaves; its next owner is asked");
+        let request = Request::from_parts(parts, Body::from(body));
+        self.elsewhere_or_error(partition, request, next, is_unknown)
+            .await
+    }
+
+    /// As [`Self::elsewhere`], with the answer to an error.
+    async fn elsewhere_or_error(
+        &self,
+        partition: u32,
+        request: Request,
+        next: Next,
+        lost: bool,
+    ) -> Response {
+        match Box::pin(self.elsewhere(partition, request, next, lost)).await {
+            Ok(response) => response,
+            Err(error) => error.into_response(),
+        }
+    }
+
+    /// Answers a request about a partition while this process is not its owner. `lost` says that it
+    /// may have been taken here before.
     async fn elsewhere(
         &self,
         partition: u32,
         request: Request,
         next: Next,
+        lost: bool,
     ) -> Result<Response, ApiError> {
         let (parts, body) = request.into_parts();
         let limits = self.forwarder.limits;
@@ -273,6 +334,7 @@ impl Layer {
             surface: self.surface.path(),
             parts,
             body,
+            lost,
         };
         wait.until(self.forwarder.decide(self.hop, request, next))
             .await?
@@ -295,6 +357,9 @@ impl Forwarder {
             Hop::Client => Forwarding::from_client(boot_ms(), patience_ms, request.repeatable),
             Hop::Peer => Forwarding::from_peer(boot_ms(), patience_ms),
         };
+        if request.lost {
+            forwarding.asked(boot_ms(), Asked::Lost);
+        }
         let mut owner = self.gate.owner(request.partition);
         let mut waiting = None;
         loop {
@@ -463,86 +528,9 @@ fn too_many_waiting(exceeded: Exceeded) -> ApiError {
     )
 }
 
-/// Headers that concern one connection, or that only the process checks which the client reached.
-const OF_THE_CONNECTION: [HeaderName; 9] = [
-    header::AUTHORIZATION,
-    header::CONNECTION,
-    header::CONTENT_LENGTH,
-    header::EXPECT,
-    header::HOST,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
-
-/// Returns the headers that the other side of this process gets.
-fn passed(headers: &HeaderMap) -> HeaderMap {
-    let named = headers.get_all(header::CONNECTION).iter();
-    let named = named.filter_map(|value| value.to_str().ok());
-    let named: Vec<&str> = named
-        .flat_map(|text| text.split(','))
-        .map(str::trim)
-        .collect();
-    let passed = headers.iter().filter(|(name, _)| {
-        let text = name.as_str();
-        !OF_THE_CONNECTION.contains(name)
-            && !text.starts_with("satchel-peer-")
-            && !text.starts_with("proxy-")
-            && text != "keep-alive"
-            && !named.iter().any(|named| named.eq_ignore_ascii_case(text))
-    });
-    passed
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
-}
-
-fn to_peer(request: &Elsewhere) -> Result<Request, axum::http::Error> {
-    let path = request.parts.uri.path_and_query();
-    let path = path.map_or("/", |path| path.as_str());
-    let uri = Uri::builder()
-        .scheme("https")
-        .authority(NAME)
-        .path_and_query(format!("{}{path}", request.surface))
-        .build()?;
-    let mut sent = axum::http::Request::builder()
-        .method(request.parts.method.clone())
-        .uri(uri)
-        .body(Body::from(request.body.clone()))?;
-    *sent.headers_mut() = passed(&request.parts.headers);
-    if let Some(client) = request.client {
-        let client = HeaderValue::try_from(client.address().to_string())?;
-        sent.headers_mut().insert(CLIENT_HEADER, client);
-    }
-    Ok(sent)
-}
-
-/// Returns the whole answer of another process as one of this process: a client must not see the
-/// beginning of an answer whose rest is lost.
-async fn from_peer(answer: axum::http::Response<Incoming>) -> Result<Response, axum::Error> {
-    let (parts, body) = answer.into_parts();
-    let body = to_bytes(Body::new(body), ANSWER_BYTES_MAX).await?;
-    let mut response = (parts.status, body).into_response();
-    *response.headers_mut() = passed(&parts.headers);
-    Ok(response)
-}
-
-fn not_mine(knows: Option<PeerPort>) -> Response {
-    let mut response = StatusCode::MISDIRECTED_REQUEST.into_response();
-    let headers = response.headers_mut();
-    headers.insert(OUTCOME_HEADER, HeaderValue::from_static(NOT_MINE));
-    let owner = knows.map(|knows| format!("{} {}", knows.address, knows.key));
-    if let Some(Ok(owner)) = owner.map(HeaderValue::try_from) {
-        headers.insert(OWNER_HEADER, owner);
-    }
-    response
-}
-
-fn owner_of(headers: &HeaderMap) -> Option<PeerPort> {
-    let owner = headers.get(OWNER_HEADER)?.to_str().ok()?;
-    let (address, key) = owner.split_once(' ')?;
-    Some(PeerPort {
-        address: address.to_owned(),
-        key: key.to_owned(),
-    })
+/// Returns true if an answer of this process says that the partition leaves, or has left, and took
+/// nothing of the request.
+fn was_not_taken(response: &Response) -> bool {
+    let code = response.extensions().get::<ErrorCode>();
+    code.is_some_and(|ErrorCode(code)| [NOT_TAKEN, NOT_HERE].contains(code))
 }

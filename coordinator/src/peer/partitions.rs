@@ -37,6 +37,9 @@ const ADMINISTRATION_BYTES_MAX: usize = 128 << 20;
 /// Pause before a partition that could not be asked is asked again.
 const AGAIN: Duration = Duration::from_millis(200);
 
+/// Maximum time for which a stream waits for a partition that is being taken over.
+const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
+
 /// Answers to other processes about the partitions of this one. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct PartitionPort {
@@ -71,6 +74,7 @@ impl PartitionPort {
             }
             ["frames", from, to] => match (number(from), number(to)) {
                 (Some(from), Some(to)) if from != to => {
+                    self.arrived(to).await;
                     receive(&self.switch, Pair { from, to }, request.into_body())
                 }
                 _ => StatusCode::NOT_FOUND.into_response(),
@@ -81,6 +85,15 @@ impl PartitionPort {
             },
             _ => StatusCode::NOT_FOUND.into_response(),
         }
+    }
+
+    /// Waits while this process takes a partition over, for a limited time. A stream that was
+    /// refused meanwhile would begin again only after a pause.
+    async fn arrived(&self, partition: u32) {
+        let mut owner = self.gate.owner(partition);
+        let arrived = owner.wait_for(|owner| *owner != Owner::Arriving);
+        // A stream to a partition that is not here then is refused.
+        let _ = tokio::time::timeout(ARRIVES_WITHIN, arrived).await;
     }
 
     async fn administer(&self, partition: u32, body: Body) -> Response {

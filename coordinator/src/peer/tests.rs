@@ -2,6 +2,7 @@
 //! are stand-ins for calls.
 
 mod handover;
+mod leaving;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -55,13 +56,24 @@ impl Process {
         Self::with_waiting(members, routes, (wide, Limit::of(1 << 20))).await
     }
 
-    async fn with_waiting(
+    /// Starts a process of an application of two partitions.
+    async fn of_two(members: &Members, routes: Router) -> Self {
+        let wide = (Limit::of(1_024), Limit::of(1 << 20));
+        Self::with(members, routes, wide, 2).await
+    }
+
+    async fn with_waiting(members: &Members, routes: Router, waiting: (Limit, Limit)) -> Self {
+        Self::with(members, routes, waiting, 1).await
+    }
+
+    async fn with(
         members: &Members,
         routes: Router,
         (waiting, waiting_bytes): (Limit, Limit),
+        partitions: u32,
     ) -> Self {
         let identity = Arc::new(Identity::generate().unwrap());
-        let gate = Gate::new(1);
+        let gate = Gate::new(partitions);
         let links = Links::new(Arc::clone(&identity));
         let metrics = Metrics::new();
         let forwarder = Forwarder::with_limits(

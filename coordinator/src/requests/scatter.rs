@@ -61,9 +61,10 @@ async fn first_that_knows(requests: &Requests, administration: &Administration) 
         let asked = requests.administer_at(partition, administration.clone());
         match asked.await {
             answer @ Answer::NotFound(_) => unknown = Some(answer),
-            answer @ (Answer::Stopping | Answer::Overloaded | Answer::Elsewhere { .. }) => {
-                failed = Some(answer);
-            }
+            answer @ (Answer::Stopping
+            | Answer::NotTaken
+            | Answer::Overloaded
+            | Answer::Elsewhere { .. }) => failed = Some(answer),
             answer => return answer,
         }
     }

@@ -167,7 +167,7 @@ async fn when_the_loop_is_gone_every_caller_learns_that_the_process_stops() {
     drop(loop_side);
     let told = tokio::time::timeout(Duration::from_secs(60), waiting);
     assert_eq!(told.await, Ok(Answer::Stopping));
-    assert_eq!(requests.ask(&ALICE, inspect).await, Answer::Stopping);
+    assert_eq!(requests.ask(&ALICE, inspect).await, Answer::NotTaken);
 }
 
 #[tokio::test]

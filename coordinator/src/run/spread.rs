@@ -38,21 +38,24 @@ use tokio::time::{Instant, sleep_until};
 
 use super::lease::LeaseItems;
 use super::peers::{Peers, know};
-use super::{DRAIN_BEYOND, SHORTENING_SHARE, Stopping};
+use super::{DRAIN_BEYOND, Stopping};
 use crate::assemble::Process;
 use crate::clock::boot_ms;
 use crate::config::RunConfig;
 use crate::error::{Exit, Failure};
 use crate::http::{AskedWish, MembersBody};
-use crate::metrics::Role;
 use crate::peer::{PartitionPort, Routes, Streams, remote};
 use crate::readiness::Readiness;
+use crate::runtime::node::ReadAhead;
 use crate::runtime::partitions::Host;
 
 use life::{Life, NumberedReport, Report, Reports, Stage, Stop, Surroundings};
 
 /// Time for which a partition that failed in this process is not claimed by it again.
 const REFUSED: Duration = Duration::from_secs(30);
+
+/// Pause before a partition that could not be read ahead is read again, while it is offered.
+const PREPARES_AGAIN: Duration = Duration::from_secs(1);
 
 /// Lease times after which the entry of a silent process is removed, and the minimum of that time.
 const FORGOTTEN: (u32, Duration) = (10, Duration::from_secs(60));
@@ -76,6 +79,8 @@ pub(super) struct Membership<'a> {
     next_life: u64,
     /// Partitions whose offer this process is getting ready for.
     preparing: BTreeSet<u32>,
+    /// Content of partitions that are offered to this process, read while they are served.
+    ahead: BTreeMap<u32, Box<ReadAhead>>,
     /// Partitions that this process is ready for, until the roster says so.
     ready: BTreeSet<u32>,
     /// Partitions that ended here, until the roster says that they are released.
@@ -155,6 +160,7 @@ pub(super) fn open<'a>(
         lives: BTreeMap::new(),
         next_life: 1,
         preparing: BTreeSet::new(),
+        ahead: BTreeMap::new(),
         ready: BTreeSet::new(),
         released: BTreeSet::new(),
         refused: BTreeMap::new(),
@@ -259,7 +265,11 @@ impl Membership<'_> {
 
     async fn handle(&mut self, event: Event) -> Result<(), Failure> {
         match event {
-            Event::Reported((partition, life, report)) => self.reported(partition, life, report),
+            Event::Reported((partition, life, report)) => {
+                self.reported(partition, life, report)?;
+                self.note().await;
+                Ok(())
+            }
             Event::Failed(failure) => Err(failure),
             Event::Asked(asked) => {
                 self.asked(asked).await;
@@ -324,12 +334,7 @@ impl Membership<'_> {
         });
         let mut next = roster.clone();
         let mut changed = next.join(&self.me);
-        for partition in &self.ready {
-            changed |= next.ready(*partition, &self.me.id);
-        }
-        for partition in &self.released {
-            changed |= next.release(*partition, &self.me.id);
-        }
+        changed |= self.note_in(&mut next);
         let kept: Vec<Decision> = self.unlisted(&roster).map(Decision::Claim).collect();
         changed |= next.apply(&self.me.id, &kept, calendar_ms());
         for silent in self.silent(now_ms, &roster) {
@@ -358,11 +363,12 @@ impl Membership<'_> {
             Decision::Prepare(partition) => self.prepare(partition),
             Decision::HandOver(partition) => {
                 let drain = self.config.lease_time + DRAIN_BEYOND;
-                let shorten = self.config.stop_timeout / SHORTENING_SHARE;
                 let stop = Stop {
-                    shorten,
+                    // The other process has read the partition. A snapshot that takes effect now
+                    // would make it read everything anew.
+                    shorten: None,
                     drain,
-                    until: Instant::now() + shorten + drain,
+                    until: Instant::now() + drain,
                 };
                 if let Some(life) = self.lives.get_mut(&partition) {
                     tracing::info!(partition, "handing over to another process");
@@ -384,8 +390,10 @@ impl Membership<'_> {
 
     /// Begins to take a partition over, which this process owns by the roster.
     fn start(&mut self, partition: u32) {
-        tracing::info!(partition, "claimed; taking over");
-        let parts = self.host.prepare(partition);
+        let ahead = self.ahead.remove(&partition);
+        let is_read = ahead.is_some();
+        tracing::info!(partition, is_read, "claimed; taking over");
+        let parts = self.host.prepare(partition, ahead);
         self.peers.gate().set(partition, Owner::Arriving);
         let number = self.next_life;
         self.next_life += 1;
@@ -400,15 +408,19 @@ impl Membership<'_> {
         self.show_role();
     }
 
-    /// Checks that the root can be read, before this process says that it is ready.
+    /// Reads a partition that another process owns, before this process says that it is ready.
     fn prepare(&mut self, partition: u32) {
         self.preparing.insert(partition);
         let reports = self.reports.0.clone();
-        let check = self.host.check_root();
+        let reading = self.host.read_ahead(partition);
         tokio::spawn(async move {
-            let report = match check.await {
-                Ok(()) => Report::Ready,
-                Err(failure) => Report::Unready(failure.to_string()),
+            let report = match reading.await {
+                Ok(ahead) => Report::Ready(Box::new(ahead)),
+                Err(failure) => {
+                    // The next attempt follows the report at once.
+                    tokio::time::sleep(PREPARES_AGAIN).await;
+                    Report::Unready(failure.to_string())
+                }
             };
             let _ = reports.send((partition, 0, report));
         });
@@ -417,8 +429,14 @@ impl Membership<'_> {
     /// Handles the report of a task.
     fn reported(&mut self, partition: u32, number: u64, report: Report) -> Result<(), Failure> {
         match report {
-            Report::Ready => {
+            Report::Ready(ahead) => {
                 self.preparing.remove(&partition);
+                tracing::info!(
+                    partition,
+                    records = ahead.replayed(),
+                    "read ahead of a takeover"
+                );
+                self.ahead.insert(partition, ahead);
                 self.ready.insert(partition);
             }
             Report::Unready(reason) => {
@@ -494,17 +512,6 @@ impl Membership<'_> {
         self.show_role();
     }
 
-    fn show_role(&self) {
-        let role = match self.lives.is_empty() {
-            true => Role::Standby,
-            false => Role::Owner,
-        };
-        self.process.metrics.observe_role(role);
-        let partitions = self.lives.len();
-        self.host.share(partitions);
-        self.process.metrics.observe_partitions_owned(partitions);
-    }
-
     /// Knows the owners by the roster that was read last.
     fn follow(&mut self) {
         let Some((roster, _)) = self.roster.clone() else {
@@ -554,6 +561,8 @@ impl Membership<'_> {
                 self.start(partition);
             }
         }
+        self.ahead
+            .retain(|number, _| roster.is_offered(*number, &me));
         let is_complete = all.clone().all(|number| roster.owner(number).is_some());
         if is_complete && !self.was_complete {
             self.was_complete = true;

@@ -15,7 +15,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::Instant;
 
+pub(crate) use self::start::ReadAhead;
 use super::board::BoardPlace;
+use super::budget::BudgetShare;
 use super::hold::HoldPolicy;
 use super::switch::PeerPort;
 use crate::egress::Egress;
@@ -30,20 +32,31 @@ use crate::store::StateStore;
 /// planned stop. A takeover replays fewer commits in no noticeable time.
 const REPLAY_WORTH_SHORTENING: u64 = 32;
 
-/// Parts of a node: one partition, and what it needs of the process.
-pub(crate) struct NodeParts {
+/// Origin of the content of partitions: their root, and the way to read it.
+#[derive(Clone)]
+pub(crate) struct Origin {
     /// Name of the application.
     pub(super) application: String,
-    /// Configuration of the partition, complete with placement and generation.
-    pub(super) config: Config,
     /// Store of the durable state.
     pub(super) state: StateStore,
+    /// Options of the log.
+    pub(super) log: Options,
+    /// Metrics of the process.
+    pub(super) metrics: Metrics,
+}
+
+/// Parts of a node: one partition, and what it needs of the process.
+pub(crate) struct NodeParts {
+    /// Origin of its content.
+    pub(super) origin: Origin,
+    /// Configuration of the partition, complete with placement and generation.
+    pub(super) config: Config,
+    /// Content that was read while another process owned the partition.
+    pub(super) ahead: Option<Box<ReadAhead>>,
     /// True if the store is known to create objects conditionally.
     pub(super) is_store_checked: bool,
     /// Treatment of the hold, if the application is a held fork.
     pub(super) hold_policy: HoldPolicy,
-    /// Options of the log.
-    pub(super) log: Options,
     /// Maximum jump of the calendar that the process follows while it runs, in ms.
     pub(super) clock_jump_max_ms: u64,
     /// Sender to the dispatcher.
@@ -56,8 +69,6 @@ pub(crate) struct NodeParts {
     pub(super) egresses: Vec<(Arc<str>, Egress)>,
     /// State of the ingresses' sources, which the node updates.
     pub(super) sources: Sources,
-    /// Metrics of the process.
-    pub(super) metrics: Metrics,
     /// Pending requests from outside.
     pub(super) requests: Requests,
     /// Inputs that these requests make.
@@ -66,6 +77,8 @@ pub(crate) struct NodeParts {
     pub(super) peers: Option<PeerPort>,
     /// Place on the board of the process.
     pub(super) board: BoardPlace,
+    /// Share of the limits of the process, if it has several partitions.
+    pub(super) budget: Option<BudgetShare>,
 }
 
 impl NodeParts {

@@ -8,10 +8,10 @@
 //! ```
 //!
 //! Each partition has a node: a loop, a log, egresses, and the ingresses whose home it is. The
-//! partitions share the dispatcher with its connections, the limits of memory and of pending
-//! messages, and the ports of the process. A stream or queue has its home in the partition of the
-//! MD5 of its name. The home of a Kinesis stream hands each shard to the partition of its keys.
-//! Records for other partitions go over the links.
+//! partitions share the dispatcher with its connections, the limits of memory, of pending messages
+//! and of commits (`budget`), and the ports of the process. A stream or queue has its home in the
+//! partition of the MD5 of its name. The home of a Kinesis stream hands each shard to the partition
+//! of its keys. Records for other partitions go over the links.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,10 +28,11 @@ use tokio::task::JoinSet;
 
 use super::INPUTS_WAITING_MAX;
 use super::board::Board;
+use super::budget::Budget;
 use super::dispatch::{Destination, DispatchLoop};
 use super::hold::HoldPolicy;
 use super::inboxes::Inboxes;
-use super::node::{Node, NodeParts, Recovered};
+use super::node::{Node, NodeParts, Origin, ReadAhead, Recovered};
 use super::switch::Switch;
 use super::time::{STORE, check_calendar};
 use crate::egress::Egress;
@@ -92,6 +93,8 @@ pub struct Host {
     is_store_checked: bool,
     inboxes: Inboxes,
     switch: Option<Switch>,
+    /// Limits of the process, if the application has several partitions.
+    budget: Option<Budget>,
     board: Arc<Board>,
     dispatch: mpsc::UnboundedSender<DispatcherInput>,
     /// Tasks that all partitions share. They end only on errors.
@@ -125,6 +128,9 @@ impl Host {
         let count = usize::from(division.partitions);
         let inboxes = Inboxes::new(count);
         let switch = generation.is_some().then(|| Switch::new(inboxes.clone()));
+        let budget = generation
+            .is_some()
+            .then(|| Budget::new(parts.config.limits(), count, inboxes.clone()));
         if generation.is_some() {
             parts.requests.divide(parts.config.clone());
         }
@@ -146,6 +152,7 @@ impl Host {
             is_store_checked,
             inboxes,
             switch,
+            budget,
             board,
             dispatch,
             shared,
@@ -180,42 +187,63 @@ impl Host {
             .send(DispatcherInput::ShareChanged { owned, of });
     }
 
-    /// Makes the parts of a partition, and sends inputs and requests for it to them.
-    pub(crate) fn prepare(&self, number: u32) -> NodeParts {
+    /// Makes the parts of a partition, and sends inputs and requests for it to them. `ahead` is
+    /// what was read of it before.
+    pub(crate) fn prepare(&self, number: u32, ahead: Option<Box<ReadAhead>>) -> NodeParts {
         let parts = &self.template;
         let facts: Facts = mpsc::unbounded_channel();
         self.inboxes.put(number, facts.0.clone());
+        if let Some(budget) = &self.budget {
+            // Before any other input.
+            let limits = budget.join(number);
+            let _ = facts.0.send(Input::LimitsChanged(limits));
+        }
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
         parts.requests.attach(number, sender);
         NodeParts {
-            application: parts.application.clone(),
-            config: Config {
-                partition: number,
-                ..parts.config.clone()
-            },
-            state: parts.state.clone(),
+            origin: self.origin(),
+            config: self.config(number),
+            ahead,
             is_store_checked: self.is_store_checked,
             hold_policy: parts.hold_policy,
-            log: parts.log,
             clock_jump_max_ms: parts.clock_jump_max_ms,
             dispatch: self.dispatch.clone(),
             facts,
             ingresses: self.ingresses_of(number).collect(),
             egresses: parts.egresses.clone(),
             sources: parts.sources.clone(),
-            metrics: parts.metrics.clone(),
             requests: parts.requests.clone(),
             inputs,
             peers: self.switch.as_ref().map(|switch| switch.port(number)),
             board: self.board.place(number as usize),
+            budget: self.budget.as_ref().map(|budget| budget.of(number)),
         }
     }
 
-    /// Checks that the root can be read.
+    /// Reads a partition, which another process owns, as far as it is durable.
     #[cfg(feature = "aws")]
-    pub(crate) fn check_root(&self) -> impl Future<Output = Result<(), Failure>> + Send + 'static {
-        let (state, placement) = (self.template.state.clone(), self.template.placement);
-        async move { state.division(placement).await.map(|_| ()) }
+    pub(crate) fn read_ahead(
+        &self,
+        number: u32,
+    ) -> impl Future<Output = Result<ReadAhead, Failure>> + Send + 'static {
+        ReadAhead::read(self.origin(), self.config(number))
+    }
+
+    fn origin(&self) -> Origin {
+        let parts = &self.template;
+        Origin {
+            application: parts.application.clone(),
+            state: parts.state.clone(),
+            log: parts.log,
+            metrics: parts.metrics.clone(),
+        }
+    }
+
+    fn config(&self, number: u32) -> Config {
+        Config {
+            partition: number,
+            ..self.template.config.clone()
+        }
     }
 
     /// Connects a partition of this process, which serves, with the others.
@@ -241,6 +269,9 @@ impl Host {
             parts.sources.remove(&ingress.source());
         }
         self.board.leave(number as usize);
+        if let Some(budget) = &self.budget {
+            budget.leave(number);
+        }
     }
 
     /// Ingresses of a partition: those whose home it is, and those that may hand shards to it.
@@ -290,7 +321,7 @@ impl Partitions {
     /// meanwhile, or the store cannot be reached.
     pub async fn start(parts: ApplicationParts) -> Result<Self, Failure> {
         let mut host = Host::open(parts, false).await?;
-        let all = (0..host.partitions()).map(|number| host.prepare(number));
+        let all = (0..host.partitions()).map(|number| host.prepare(number, None));
         let mut all: std::vec::IntoIter<NodeParts> = all.collect::<Vec<_>>().into_iter();
         let mut nodes = Vec::new();
         // The first one makes a new root.
@@ -340,8 +371,8 @@ impl Partitions {
     }
 }
 
-/// Adds to the configuration what the root and the adapters say, and divides the limits of the
-/// process among the partitions.
+/// Adds to the configuration what the root and the adapters say, and divides the limit of dead
+/// letters among the partitions. Those that are shared by need come from the budget.
 fn complete(parts: &mut ApplicationParts, division: Division, generation: Option<&Generation>) {
     let ids = parts.egresses.iter().map(|(id, _)| Arc::clone(id));
     parts.config.egresses = ids.collect();
@@ -349,11 +380,9 @@ fn complete(parts: &mut ApplicationParts, division: Division, generation: Option
     parts.config.ingresses = ids.map(Arc::from).collect();
     parts.config.placement = division.placement;
     parts.config.generation = generation.cloned();
-    let share = |limit: usize| (limit / usize::from(division.partitions)).max(1);
     let config = &mut parts.config;
-    config.pending_bytes_max = share(config.pending_bytes_max);
-    config.dead_letter_bytes_max = share(config.dead_letter_bytes_max);
-    config.memory_limit_bytes = config.memory_limit_bytes.map(share);
+    let share = config.dead_letter_bytes_max / usize::from(division.partitions);
+    config.dead_letter_bytes_max = share.max(1);
 }
 
 /// Refuses egresses that find their own records again by key and content, which two partitions may

@@ -180,11 +180,12 @@ impl Switch {
             }
             connections.add(pair, Over::Memory)
         };
-        // The receiver learns of the connection before the sender can use it.
-        let peer = from;
-        self.send(to, Input::PeerAccepted { peer, connection });
+        // The sender knows the connection before the receiver greets it: an answer over one that is
+        // unknown is lost, and the greeting gives the credit.
         let peer = to;
         self.send(from, Input::PeerConnected { peer, connection });
+        let peer = from;
+        self.send(to, Input::PeerAccepted { peer, connection });
     }
 
     /// Opens the sender's side of a stream, which carries `frames`. Returns the number of the

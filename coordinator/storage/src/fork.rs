@@ -19,5 +19,6 @@ mod unfinished;
 pub use content::{Content, ReadError};
 pub use root_writer::{CreateError, NewRoot, RootWriter};
 pub use unfinished::{
-    Refusal, refuse_filling, refuse_unfinished, take_over, take_over_with, unfinished_marks,
+    Refusal, read_ahead, refuse_filling, refuse_unfinished, take_over, take_over_from,
+    take_over_with, unfinished_marks,
 };

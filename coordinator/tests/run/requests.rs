@@ -222,6 +222,7 @@ fn load(calls: f64, records: f64) -> Load {
         max_linger_ms: 10.0,
         lease_renewal_ms: LEASE_TIME_MS / 3.0,
         lease_poll_ms: 1_000.0,
+        partitions: 1,
         tasks: Tasks {
             count: 1,
             vcpu: 0.25,
@@ -305,6 +306,30 @@ async fn agree(usage: &Usage, mut measure: impl AsyncFnMut() -> Bill) {
         differing = comparison.differing;
     }
     panic!("the model differs from what was counted: {differing:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_member_of_an_idle_application_reads_the_roster_as_the_model_says() {
+    let priced = Priced::start("", &["--partitions=8", "--peer=127.0.0.1:0"]).await;
+    priced.call("alice").await;
+    priced.is_quiet().await;
+    let load = load(0.0, 0.0);
+    let load = Load {
+        partitions: 8,
+        // Four looks in a lease time.
+        lease_poll_ms: LEASE_TIME_MS / 4.0,
+        tasks: Tasks {
+            peer: true,
+            ..load.tasks
+        },
+        ..load
+    };
+    agree(&estimate(&load), async || {
+        let before = priced.cloud.bill();
+        sleep(seconds(10)).await;
+        priced.cloud.bill().since(&before)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -19,11 +19,16 @@ locals {
           namespace  = "AWS/Events", metric = "MatchedEvents", label = "failed tasks", stat = "Sum"
           dimensions = { RuleName = local.stops_rule }
         },
-        ], local.is_spread ? [{
-          namespace  = local.partition_failures.namespace, metric = local.partition_failures.name
-          label      = "failed partitions", stat = "Sum"
-          dimensions = {}
-      }] : [])
+        ], [
+        for line in [
+          {
+            namespace  = local.partition_failures.namespace, metric = local.partition_failures.name
+            label      = "failed partitions", stat = "Sum"
+            dimensions = {}
+          },
+          { metric = "PartitionsWithoutOwner", label = "partitions without owner", stat = "Maximum" },
+        ] : line if local.is_spread
+      ])
     },
     {
       title = "Ingress lag (ms)"

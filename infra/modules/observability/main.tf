@@ -80,6 +80,13 @@ locals {
       dimensions  = {}
       threshold   = var.partition_failures_max, period = 900, periods = 1
     }
+    # Every task reports what the roster says. While the roster cannot be read, that is the last it
+    # said.
+    partitions-unowned = {
+      description = "A partition of ${var.application} has no owner: its messages wait."
+      metric      = "PartitionsWithoutOwner", statistic = "Maximum", threshold = 0
+      periods     = var.no_owner_minutes
+    }
   }
 
   # A metric of a filter has no fixed dimensions, so its namespace names the application.

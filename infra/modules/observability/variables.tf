@@ -78,7 +78,8 @@ variable "no_owner_minutes" {
   description = <<-EOT
     Alarm after this many minutes in which no task reported that it owns the application, or no task
     reported at all. A takeover takes the lease time and a few seconds. Of several partitions, each
-    task reports that it serves.
+    task reports that it serves, and another alarm after as many minutes says that one of them has
+    no owner.
   EOT
   type        = number
   default     = 3

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{AHEAD_MAX_MS, Answer, Frame, INITIAL_CREDIT, Number, Refusal};
+use super::{AHEAD_MAX_MS, Answer, Frame, Number, Refusal};
 
 /// Sending side of a pair, at one owner of the sending partition. `M` is a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -117,13 +117,14 @@ impl<M: Clone> Sender<M> {
     }
 
     /// A connection was made. It replaces the one before, whose answers no longer count. Sending
-    /// begins with the first number that is not acknowledged.
+    /// begins with the first number that is not acknowledged, once the receiver's greeting gives
+    /// credit.
     pub fn connected(&mut self, id: u64) {
         self.connection = Some(Connection {
             id,
             sent: self.acknowledged,
             taken: self.acknowledged,
-            credit: INITIAL_CREDIT,
+            credit: 0,
         });
     }
 
@@ -189,7 +190,8 @@ impl<M: Clone> Sender<M> {
         if answer.taken < self.acknowledged {
             if answer.epoch == self.receiver_epoch {
                 // The owner that acknowledged: it gave this answer before it took those numbers,
-                // which it did over another connection.
+                // which it did over another connection. Its room is known nevertheless.
+                connection.credit = answer.credit;
                 return Reaction::Proceed;
             }
             self.connection = None;

@@ -1,8 +1,6 @@
 //! Stories about one pair of partitions.
 
-use super::{
-    AHEAD_MAX_MS, Answer, Frame, INITIAL_CREDIT, Intake, Reaction, Receiver, Refusal, Sender,
-};
+use super::{AHEAD_MAX_MS, Answer, CREDIT_MAX, Frame, Intake, Reaction, Receiver, Refusal, Sender};
 
 const NOW_MS: u64 = 1_000_000;
 const ROOM: u64 = 100;
@@ -35,12 +33,38 @@ fn answer(epoch: u64, taken: u64, durable: u64) -> Answer {
     }
 }
 
+/// Connects, and greets as a receiver of this epoch that has what was acknowledged.
+fn connect<M: Clone>(sender: &mut Sender<M>, id: u64, epoch: u64) {
+    sender.connected(id);
+    let known = sender.acknowledged();
+    let greeting = answer(epoch, known, known);
+    assert_eq!(sender.answered(id, &greeting, NOW_MS), Reaction::Proceed);
+}
+
+#[test]
+fn a_connection_has_no_credit_before_the_greeting_of_the_receiver() {
+    let mut sender = sender(&["a"]);
+    sender.connected(1);
+    assert_eq!(sender.poll(100), None);
+    let mut full = answer(1, 0, 0);
+    full.credit = 0;
+    assert_eq!(sender.answered(1, &full, NOW_MS), Reaction::Proceed);
+    assert_eq!(sender.poll(100), None, "the receiver has no room");
+    // Connecting again does not give credit.
+    sender.disconnected(1);
+    sender.connected(2);
+    assert_eq!(sender.poll(100), None);
+    let greeting = answer(1, 0, 0);
+    assert_eq!(sender.answered(2, &greeting, NOW_MS), Reaction::Proceed);
+    assert_eq!(sender.poll(100), Some(frame(1, &["a"], NOW_MS)));
+}
+
 #[test]
 fn messages_leave_in_frames_and_are_removed_when_they_are_durable_at_the_receiver() {
     let mut sender = sender(&["a", "b", "c"]);
     let mut receiver = Receiver::start(1, 0, 0);
     assert_eq!(sender.poll(20), None, "there is no connection");
-    sender.connected(1);
+    connect(&mut sender, 1, 1);
     let first = sender.poll(20).unwrap();
     assert_eq!(first, frame(1, &["a", "b"], NOW_MS + 1));
     let second = sender.poll(20).unwrap();
@@ -66,7 +90,7 @@ fn messages_leave_in_frames_and_are_removed_when_they_are_durable_at_the_receive
 fn rule_19_a_frame_beyond_the_next_number_is_refused_and_sending_goes_back() {
     let mut sender = sender(&["a", "b", "c"]);
     let mut receiver = Receiver::start(1, 0, 0);
-    sender.connected(1);
+    connect(&mut sender, 1, 1);
     let frames: Vec<_> = std::iter::from_fn(|| sender.poll(10)).collect();
     assert_eq!(frames.len(), 3);
     // The first one is refused for its time; the clock of the receiver catches up at once.
@@ -86,7 +110,7 @@ fn rule_19_a_frame_beyond_the_next_number_is_refused_and_sending_goes_back() {
     assert_eq!(sender.poll(10), Some(frames[0].clone()));
     assert_eq!(sender.answered(1, &ahead, NOW_MS), Reaction::ClocksDiffer);
     assert_eq!(sender.poll(10), None, "the connection is not used further");
-    sender.connected(2);
+    connect(&mut sender, 2, 1);
     assert_eq!(sender.poll(10), Some(frames[0].clone()));
 }
 
@@ -94,7 +118,7 @@ fn rule_19_a_frame_beyond_the_next_number_is_refused_and_sending_goes_back() {
 fn rule_20_after_a_change_of_the_receivers_owner_what_was_not_durable_is_sent_again() {
     let mut sender = sender(&["a", "b"]);
     let mut first = Receiver::start(1, 0, 0);
-    sender.connected(1);
+    connect(&mut sender, 1, 1);
     let frame = sender.poll(100).unwrap();
     assert_eq!(first.frame(&frame, NOW_MS, ROOM), Intake::Take(1..=2));
     let greeting = first.answer(ROOM);
@@ -103,7 +127,7 @@ fn rule_20_after_a_change_of_the_receivers_owner_what_was_not_durable_is_sent_ag
 
     let mut second = Receiver::start(2, 0, 0);
     sender.disconnected(1);
-    sender.connected(2);
+    connect(&mut sender, 2, 2);
     assert_eq!(sender.poll(100), Some(frame.clone()));
     assert_eq!(second.frame(&frame, NOW_MS, ROOM), Intake::Take(1..=2));
     // A copy that was still on its way over another connection.
@@ -124,7 +148,7 @@ fn a_frame_that_overlaps_what_was_taken_is_taken_from_the_next_number_on() {
 #[test]
 fn rule_45_a_former_owner_of_the_receiver_is_not_taken_for_damage() {
     let mut sender = sender(&["a", "b"]);
-    sender.connected(1);
+    connect(&mut sender, 1, 2);
     assert!(sender.poll(100).is_some());
     let reaction = sender.answered(1, &answer(2, 2, 2), NOW_MS);
     assert!(matches!(reaction, Reaction::Acknowledged { upto: 2, .. }));
@@ -154,7 +178,7 @@ fn a_newest_receiver_that_lacks_what_was_acknowledged_is_damaged() {
 fn a_greeting_older_than_the_last_acknowledgement_is_not_taken_for_damage() {
     let mut sender = sender(&["a", "b"]);
     let mut receiver = Receiver::start(1, 0, 0);
-    sender.connected(1);
+    connect(&mut sender, 1, 1);
     let frame = sender.poll(100).unwrap();
     // The receiver greets a second connection, then takes the frame over the first one.
     let greeting = receiver.answer(ROOM);
@@ -163,7 +187,9 @@ fn a_greeting_older_than_the_last_acknowledgement_is_not_taken_for_damage() {
     let reaction = sender.answered(1, &durable, NOW_MS);
     assert!(matches!(reaction, Reaction::Acknowledged { upto: 2, .. }));
     sender.connected(2);
+    sender.release(3, "c", 10, NOW_MS);
     assert_eq!(sender.answered(2, &greeting, NOW_MS), Reaction::Proceed);
+    assert!(sender.poll(100).is_some(), "it gives credit");
 }
 
 #[test]
@@ -178,7 +204,7 @@ fn a_receiver_that_has_what_was_never_made_makes_the_sender_look_at_its_log() {
 fn answers_over_a_connection_that_was_replaced_do_not_count() {
     let mut sender = sender(&["a"]);
     sender.connected(1);
-    sender.connected(2);
+    connect(&mut sender, 2, 1);
     assert_eq!(
         sender.answered(1, &answer(1, 1, 1), NOW_MS),
         Reaction::Proceed
@@ -191,7 +217,7 @@ fn answers_over_a_connection_that_was_replaced_do_not_count() {
 #[test]
 fn rule_36_an_acknowledgement_far_ahead_of_the_senders_time_is_not_taken() {
     let mut sender = sender(&["a"]);
-    sender.connected(1);
+    connect(&mut sender, 1, 1);
     assert!(sender.poll(100).is_some());
     let mut ahead = answer(1, 1, 1);
     ahead.time_ms = NOW_MS + AHEAD_MAX_MS + 1;
@@ -202,10 +228,10 @@ fn rule_36_an_acknowledgement_far_ahead_of_the_senders_time_is_not_taken() {
 #[test]
 fn rule_47_a_message_larger_than_the_credit_passes_and_then_the_pair_waits() {
     let mut sender = Sender::start(0, 0);
-    let large = 5 * INITIAL_CREDIT;
+    let large = 5 * CREDIT_MAX;
     sender.release(1, "large", large, NOW_MS);
     sender.release(2, "next", 10, NOW_MS);
-    sender.connected(1);
+    connect(&mut sender, 1, 1);
     assert_eq!(sender.poll(100), Some(frame(1, &["large"], NOW_MS)));
     assert_eq!(sender.poll(100), None, "the credit is overdrawn");
     let mut full = answer(1, 1, 0);

@@ -111,7 +111,7 @@ impl Partition {
             call.id = call.id.of_key_group(key_group);
         }
         if self.stopping != Stopping::No {
-            self.answer(request, Answer::Stopping);
+            self.answer(request, Answer::NotTaken);
             return;
         }
         if let Some(partition) = self.owner_elsewhere(&call.target) {

@@ -65,6 +65,13 @@ impl DeferredRequest {
         }
     }
 
+    fn answer_when_stopping(&self) -> Answer {
+        match self {
+            Self::Call(_) => Answer::NotTaken,
+            Self::Administered(..) => Answer::Stopping,
+        }
+    }
+
     fn bytes(&self) -> usize {
         let content = match self {
             Self::Call(call) => {
@@ -260,7 +267,7 @@ impl Partition {
         let waiting = std::mem::take(&mut self.deferred.requests);
         for request in waiting.into_values().flatten() {
             self.subtract_pending(request.bytes());
-            self.answer(request.id(), Answer::Stopping);
+            self.answer(request.id(), request.answer_when_stopping());
         }
         self.deferred.calls.clear();
         for (request, _) in std::mem::take(&mut self.deferred.administered) {

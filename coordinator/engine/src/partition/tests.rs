@@ -11,6 +11,7 @@ mod failing;
 mod fixture;
 mod holding;
 mod library;
+mod limiting;
 mod loading;
 mod observing;
 mod outlasting;

@@ -92,6 +92,14 @@ impl Roster {
         self.member(owner)
     }
 
+    /// Returns true if the partition is offered to this process, or was released for it.
+    #[must_use]
+    pub fn is_offered(&self, number: u32, id: &str) -> bool {
+        let item = self.partitions.get(number as usize);
+        let offer = item.and_then(|item| item.offer.as_ref());
+        offer.is_some_and(|offer| &*offer.to == id)
+    }
+
     /// Returns true if this process owns the partition.
     #[must_use]
     pub fn is_owner(&self, number: u32, id: &str) -> bool {
@@ -270,13 +278,16 @@ mod tests {
         assert!(!roster.ready(0, "b"), "it was not offered");
         assert!(!roster.ready(1, "a"), "it was not offered to this process");
         assert!(roster.ready(1, "b"));
+        assert!(roster.is_offered(1, "b") && !roster.is_offered(0, "b"));
         assert!(!roster.release(1, "b"));
         assert!(roster.release(1, "a"));
         assert!(!roster.release(1, "a"));
         assert!(!roster.ready(1, "b"), "an offer that was taken");
         assert_eq!(owner(&roster, 1), None);
         assert_eq!(roster.partitions[1].offer.as_ref().unwrap().to, b);
+        assert!(roster.is_offered(1, "b"), "it is kept for b");
         assert!(roster.apply(&b, &[Decision::Claim(1)], 9));
+        assert!(!roster.is_offered(1, "b"));
         let expected = PartitionItem {
             number: 1,
             owner: Some(b),

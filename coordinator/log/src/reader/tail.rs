@@ -188,14 +188,27 @@ impl PartitionReader {
         guide: Guide<'_>,
         enough: &(dyn Fn(&Tail) -> bool + Sync),
     ) -> Result<Tail, Halt> {
+        let mut tail = Tail::new(from, before);
+        self.extend(&mut tail, guide, enough).await?;
+        Ok(tail)
+    }
+
+    /// Reads on from the end of a tail, to the end of the log or to the record that satisfies
+    /// `enough`.
+    pub(crate) async fn extend(
+        &self,
+        tail: &mut Tail,
+        guide: Guide<'_>,
+        enough: &(dyn Fn(&Tail) -> bool + Sync),
+    ) -> Result<(), Halt> {
         let newest = guide.newest;
         let prefix = self.layout.log_prefix();
         let partition = self.identity.partition;
-        let mut tail = Tail::new(from, before);
+        let from = tail.end;
         let after = self.layout.log(from - 1);
-        if let Some(last) = self.read_ranges(&mut tail, &after, newest, enough).await? {
-            if enough(&tail) {
-                return Ok(tail);
+        if let Some(last) = self.read_ranges(tail, &after, newest, enough).await? {
+            if enough(tail) {
+                return Ok(());
             }
             return self.follow(tail, last, newest, enough).await;
         }
@@ -228,8 +241,8 @@ impl PartitionReader {
                 match (part, object) {
                     (Part::Object(_), Some(object)) => {
                         tail.push(&key, &object, partition)?;
-                        if enough(&tail) {
-                            return Ok(tail);
+                        if enough(tail) {
+                            return Ok(());
                         }
                     }
                     (Part::Object(_), None) => {
@@ -243,8 +256,8 @@ impl PartitionReader {
                             // Copies overlap, and begin before the replay does.
                             if number == tail.end {
                                 tail.push(&key, object, partition)?;
-                                if enough(&tail) {
-                                    return Ok(tail);
+                                if enough(tail) {
+                                    return Ok(());
                                 }
                             }
                         }
@@ -306,11 +319,11 @@ impl PartitionReader {
     /// Completes a tail whose objects were listed up to `last_listed`.
     async fn follow(
         &self,
-        mut tail: Tail,
+        tail: &mut Tail,
         last_listed: Option<u64>,
         newest: Option<u64>,
         enough: &(dyn Fn(&Tail) -> bool + Sync),
-    ) -> Result<Tail, Halt> {
+    ) -> Result<(), Halt> {
         let partition = self.identity.partition;
         // Writes in flight during the listing may have landed since. A living owner is not followed
         // any further: it may write faster than this process reads. Everything that was durable at
@@ -322,8 +335,8 @@ impl PartitionReader {
             };
             tail.reads += 1;
             tail.push(&key, &object, partition)?;
-            if enough(&tail) {
-                return Ok(tail);
+            if enough(tail) {
+                return Ok(());
             }
         }
         // An owner that died may leave a hole before its last writes, but none further back than
@@ -333,7 +346,7 @@ impl PartitionReader {
             let reason = format!("{} exists", self.layout.log(beyond));
             return Err(self.missing(newest, key, &reason).await);
         }
-        Ok(tail)
+        Ok(())
     }
 
     /// Reads one object. Also returns its key.

@@ -4,6 +4,8 @@
 
 use satchel_log_simulation::LogForm;
 
+#[path = "../rules/ahead.rs"]
+mod ahead;
 mod deleting;
 #[path = "../rules/hedging.rs"]
 mod hedging;

@@ -4,6 +4,7 @@
 
 use satchel_log_simulation::LogForm;
 
+mod ahead;
 mod hedging;
 mod history;
 mod loading;

@@ -8,7 +8,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use futures::future::BoxFuture;
 use satchel_log::{Contender, Created, ObjectMeta, ObjectStore, StoreError};
-use satchel_log_simulation::{ManualOwner, MemoryRoot, State, begin_takeover, drive, yield_turns};
+use satchel_log_simulation::{
+    ManualOwner, MemoryRoot, PendingTakeover, State, begin_takeover, begin_takeover_from, drive,
+    read_ahead_now, yield_turns,
+};
 
 use crate::root::{Root, commit_until_snapshot};
 
@@ -77,6 +80,11 @@ impl ObjectStore for SlowStore {
 
 /// Takes the root over. Returns the rounds, the requests and the state.
 fn take_over_slowly(root: &Root) -> (u64, u64, State) {
+    slowly(root, begin_takeover)
+}
+
+/// Runs a takeover of the root at a slow store. Returns the rounds, the requests and the state.
+fn slowly(root: &Root, begin: impl FnOnce(Contender) -> PendingTakeover) -> (u64, u64, State) {
     let slow = Arc::new(SlowStore {
         inner: root.memory.clone(),
         round: AtomicU64::new(0),
@@ -86,7 +94,7 @@ fn take_over_slowly(root: &Root) -> (u64, u64, State) {
         store: slow.clone(),
         ..root.contender_without_snapshots(9)
     };
-    let mut takeover = begin_takeover(contender);
+    let mut takeover = begin(contender);
     loop {
         if let Some((ownership, state)) = drive(&mut takeover) {
             ownership.expect("everything durable is whole");
@@ -111,6 +119,24 @@ fn a_takeover_takes_four_rounds_of_requests() {
     assert!(rounds <= 5, "{rounds} rounds of {requests} requests");
     let (rounds, requests, _) = take_over_slowly(&root);
     assert!(rounds <= 5, "{rounds} rounds of {requests} requests");
+}
+
+#[test]
+fn a_takeover_that_read_ahead_takes_two_rounds_of_requests() {
+    let root = Root::new();
+    let mut owner = ManualOwner::take_over(root.contender(1)).unwrap();
+    owner.commit(&[(2, "wide", Some("state"))]);
+    commit_until_snapshot(&mut owner, "imaged");
+    let ahead = read_ahead_now(&root.contender_without_snapshots(9)).unwrap();
+    for number in 0..5 {
+        owner.commit(&[(0, "key", Some(&number.to_string()))]);
+    }
+    let begin = |contender| begin_takeover_from(ahead, contender);
+    let (rounds, requests, state) = slowly(&root, begin);
+    assert_eq!(state, owner.state);
+    assert_eq!(rounds, 2, "{requests} requests");
+    // The claim, the listing, the guesses, the takeover record.
+    assert_eq!(requests, 11);
 }
 
 #[test]

@@ -291,6 +291,7 @@ fn by_id(input: &Input) -> Option<Answer> {
         "overloaded" => Answer::Overloaded,
         "letters" => Answer::TooManyDeadLetters { bytes_max: 7 },
         "stopping" => Answer::Stopping,
+        "untaken" => Answer::NotTaken,
         "void" => Answer::Replied(TypedValue {
             typename: "example/nothing".to_owned(),
             has_value: false,
@@ -322,6 +323,7 @@ async fn each_answer_of_the_partition_has_its_status() {
             "overloaded",
             "than --pending-limit allows",
         ),
+        ("untaken", 503, "stopping", "the request had no effect"),
         (
             "letters",
             503,
@@ -443,13 +445,16 @@ async fn a_process_that_is_not_serving_answers_503_with_retry_after() {
 }
 
 #[tokio::test]
-async fn when_the_loop_is_gone_the_outcome_is_unknown() {
+async fn when_the_loop_is_gone_nothing_is_taken() {
     let process = Process::answering(echo).await;
     process.partition.abort();
+    while !process.partition.is_finished() {
+        tokio::task::yield_now().await;
+    }
     let reply = ask(process.traffic, "POST", CALL, &[], b"1").await;
     let (status, code, message) = reply.error();
-    assert_eq!((status, code.as_str()), (503, "unknown"));
-    assert!(message.contains("same Idempotency-Key"), "{message}");
+    assert_eq!((status, code.as_str()), (503, "stopping"));
+    assert!(message.contains("the request had no effect"), "{message}");
     process.stop().await;
 }
 

@@ -128,6 +128,7 @@ async fn a_line_is_written_at_the_start_after_each_interval_and_at_the_end() {
 
     readiness.send_replace(Readiness::Serving);
     metrics.observe_dead_letters_made(2);
+    metrics.observe_partitions_without_owner(3);
     metrics.observe_gauges(&Gauges {
         pending_bytes: 77,
         ..Gauges::default()
@@ -138,6 +139,7 @@ async fn a_line_is_written_at_the_start_after_each_interval_and_at_the_end() {
     let second = later(&lines).await;
     assert!(!second[0].contains_key("Starts"));
     assert_eq!(second[0]["Owners"], [1.0]);
+    assert_eq!(second[0]["PartitionsWithoutOwner"], [3.0]);
     assert_eq!(second[0]["DeadLettersMade"], [2.0]);
     assert_eq!(second[0]["MessagesWaiting"], [77.0]);
     assert_eq!(second[0]["CommitsMade"], [3.0]);
@@ -170,6 +172,7 @@ fn every_metric_has_its_name_and_unit() {
         ingress_lag_ms: Some(1_500),
         commit_latencies_ms: vec![1.5],
         memory_used_percent: Some(12.5),
+        partitions_without_owner: Some(1),
         ..Figures::default()
     };
     let line = figures.line("orders", 1);
@@ -195,6 +198,7 @@ fn every_metric_has_its_name_and_unit() {
         ("MemoryUsed", "Percent"),
         ("MessagesWaiting", "Bytes"),
         ("Owners", "Count"),
+        ("PartitionsWithoutOwner", "Count"),
         ("RequestsMade", "Count"),
         ("Starts", "Count"),
     ];

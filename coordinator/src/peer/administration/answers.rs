@@ -86,7 +86,8 @@ impl From<&Answer> for AnswerForm {
             Answer::Overloaded => Self::Overloaded,
             Answer::TooManyDeadLetters { bytes_max } => Self::TooManyDeadLetters { bytes_max },
             Answer::Paused(text) => Self::Paused(text),
-            Answer::Stopping => Self::Stopping,
+            // Only calls are answered that nothing was taken.
+            Answer::Stopping | Answer::NotTaken => Self::Stopping,
             Answer::NotFound(text) => Self::NotFound(text),
             Answer::Refused(text) => Self::Refused(text),
             Answer::Done => Self::Done,

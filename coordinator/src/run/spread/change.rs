@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use satchel_aws::lease::{Roster, TableError};
+use satchel_aws::lease::{MemberItem, Roster, RosterMember, TableError};
 
 use super::{FORGOTTEN, Membership, Seen};
 use crate::clock::boot_ms;
@@ -19,7 +19,11 @@ impl Membership<'_> {
     /// Reads the roster and the counters of its processes. Returns false if the table does not
     /// answer.
     pub(super) async fn read(&mut self) -> Result<bool, Failure> {
-        let read = self.items.table.read_roster(&self.items.prefix).await;
+        // The counters of the processes that are known, beside the roster.
+        let known = self.roster.iter().flat_map(|(roster, _)| &roster.members);
+        let known = join_all(known.map(|member| self.read_counter(member)));
+        let read = self.items.table.read_roster(&self.items.prefix);
+        let (read, mut counters) = tokio::join!(read, known);
         let roster = match read {
             Ok(roster) => roster,
             Err(error) => return self.table_failed(&error).map(|()| false),
@@ -33,16 +37,13 @@ impl Membership<'_> {
         is_ours.map_err(|error| {
             Failure::caused(Exit::Damaged, "the roster in the lease table", error)
         })?;
-        let reads = roster.members.iter().map(async |member| {
-            let read = self
-                .items
-                .table
-                .read_member(&self.items.prefix, &member.peer.key);
-            (Arc::clone(&member.id), read.await)
-        });
-        let read = join_all(reads).await;
+        let is_read = |id: &Arc<str>| counters.iter().any(|(read, _)| read == id);
+        let members = roster.members.iter();
+        let others = members.filter(|member| !is_read(&member.id));
+        let others = join_all(others.map(|member| self.read_counter(member))).await;
+        counters.extend(others);
         self.forgive_after_a_gap();
-        for (id, read) in read {
+        for (id, read) in counters {
             let Ok(Some(item)) = read else {
                 // A counter that cannot be read stands still.
                 continue;
@@ -72,6 +73,16 @@ impl Membership<'_> {
         Ok(true)
     }
 
+    /// Reads the item of a process, which its counter is in.
+    async fn read_counter(
+        &self,
+        member: &RosterMember,
+    ) -> (Arc<str>, Result<Option<MemberItem>, TableError>) {
+        let (table, prefix) = (&self.items.table, &self.items.prefix);
+        let read = table.read_member(prefix, &member.peer.key).await;
+        (Arc::clone(&member.id), read)
+    }
+
     /// Forgets how long counters stood still if the last read is long ago: the table may have been
     /// unreachable for all, or this process slept.
     fn forgive_after_a_gap(&mut self) {
@@ -87,7 +98,7 @@ impl Membership<'_> {
     }
 
     /// Returns true if the counter of a process moved within the lease time.
-    fn is_alive(&self, seen: &Seen) -> bool {
+    pub(super) fn is_alive(&self, seen: &Seen) -> bool {
         let silent_ms = boot_ms().saturating_sub(seen.since_ms);
         u128::from(silent_ms) < self.config.lease_time.as_millis()
     }
@@ -198,6 +209,31 @@ impl Membership<'_> {
                 false
             }
         }
+    }
+
+    /// Notes in the roster at once what this process is ready for and what it has released, on the
+    /// roster that it knows. If another process changed it, the next look does.
+    pub(super) async fn note(&mut self) {
+        let Some((mut roster, version)) = self.roster.clone() else {
+            return;
+        };
+        if self.note_in(&mut roster) && self.write(roster, version + 1).await {
+            self.ready.clear();
+            self.released.clear();
+        }
+    }
+
+    /// Changes the roster so that it says what this process is ready for and what it has released.
+    /// Returns true if that changed something.
+    pub(super) fn note_in(&self, roster: &mut Roster) -> bool {
+        let mut changed = false;
+        for partition in &self.ready {
+            changed |= roster.ready(*partition, &self.me.id);
+        }
+        for partition in &self.released {
+            changed |= roster.release(*partition, &self.me.id);
+        }
+        changed
     }
 
     /// Changes the roster, whatever others change meanwhile, for at most `limit`. `change` returns

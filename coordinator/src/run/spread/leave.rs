@@ -7,10 +7,11 @@ use satchel_aws::lease::Roster;
 use tokio::time::Instant;
 
 use super::life::{Report, Stop};
-use super::{Membership, SHORTENING_SHARE, Stopping};
+use super::{Membership, Stopping};
 use crate::error::{Exit, Failure};
 use crate::metrics::Role;
 use crate::readiness::Readiness;
+use crate::run::SHORTENING_SHARE;
 
 /// Maximum time for a change of the roster at the end of the process. Without the change, the
 /// others wait for the lease time.
@@ -72,7 +73,7 @@ impl Membership<'_> {
         let shorten = limit / SHORTENING_SHARE;
         let drain = limit.min(self.config.drain_limit()) / 2;
         let stop = Stop {
-            shorten,
+            shorten: Some(shorten),
             drain,
             until: Instant::now() + shorten + drain,
         };

@@ -14,7 +14,7 @@ use crate::error::{Exit, Failure};
 use crate::metrics::Metrics;
 use crate::peer::Gate;
 use crate::run::DRAIN_MIN;
-use crate::runtime::node::{Node, NodeParts, Recovered};
+use crate::runtime::node::{Node, NodeParts, ReadAhead, Recovered};
 
 /// Time for the last commits of a stop, beyond the time for what is in flight.
 const COMMIT_MAX: Duration = Duration::from_secs(5);
@@ -23,7 +23,6 @@ const COMMIT_MAX: Duration = Duration::from_secs(5);
 const LONG: Duration = Duration::from_secs(24 * 3600);
 
 /// Reports of the tasks of a process about its partitions.
-#[derive(Debug)]
 pub(super) enum Report {
     /// The partition serves.
     Serves {
@@ -34,9 +33,9 @@ pub(super) enum Report {
     },
     /// The partition has ended: stopped as requested, or with a failure. It does not run any more.
     Ended(Result<(), Failure>),
-    /// The root can be read: this process is ready to take the partition over.
-    Ready,
-    /// The root cannot be read at present.
+    /// The partition was read as far as it is durable: this process is ready to take it over.
+    Ready(Box<ReadAhead>),
+    /// The partition cannot be read at present.
     Unready(String),
 }
 
@@ -49,8 +48,9 @@ pub(super) type Reports = mpsc::UnboundedSender<NumberedReport>;
 /// Request to stop a partition.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Stop {
-    /// Time for a snapshot that shortens the next takeover, while the partition serves.
-    pub(super) shorten: Duration,
+    /// Time for a snapshot that shortens the next takeover, while the partition serves; none if the
+    /// next owner has read the partition.
+    pub(super) shorten: Option<Duration>,
     /// Time for requests and work in flight, after the snapshot.
     pub(super) drain: Duration,
     /// Time at which work in flight ends in any case.
@@ -165,7 +165,9 @@ async fn live(
     let Some(asked) = *stop.borrow() else {
         return Ok(());
     };
-    node.shorten_replay(asked.shorten).await;
+    if let Some(limit) = asked.shorten {
+        node.shorten_replay(limit).await;
+    }
     gate.set(partition, Owner::Unknown);
     let requests = gate.served(partition);
     let begun = Instant::now();

@@ -3,20 +3,50 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use satchel_aws::lease::Roster;
+
 use super::{Membership, Stage};
 use crate::clock::boot_ms;
 use crate::http::{AskedWish, MemberBody, MembersBody, PlaceBody, Wish};
+use crate::metrics::Role;
 use crate::module::format_rfc3339;
 
 /// Maximum time in which the roster notes a wish.
 const WISH_MAX: Duration = Duration::from_secs(3);
 
 impl Membership<'_> {
+    /// Shows the role of the process and the number of its partitions.
+    pub(super) fn show_role(&self) {
+        let role = match self.lives.is_empty() {
+            true => Role::Standby,
+            false => Role::Owner,
+        };
+        self.process.metrics.observe_role(role);
+        let partitions = self.lives.len();
+        self.host.share(partitions);
+        self.process.metrics.observe_partitions_owned(partitions);
+    }
+
+    /// Counts the partitions whose owner is not known to live.
+    fn without_owner(&self, roster: &Roster) -> usize {
+        let is_alive = |id: &Arc<str>| {
+            let seen = self.counters.get(id);
+            *id == self.me.id || seen.is_some_and(|seen| self.is_alive(seen))
+        };
+        let numbers = roster.partitions.iter().map(|item| item.number);
+        let owners = numbers.map(|number| roster.owner(number));
+        let without = owners.filter(|owner| !owner.is_some_and(|owner| is_alive(&owner.id)));
+        without.count()
+    }
+
     /// Shows where the partitions are.
     pub(super) fn show(&self) {
         let Some((roster, _)) = &self.roster else {
             return;
         };
+        let without_owner = self.without_owner(roster);
+        let metrics = &self.process.metrics;
+        metrics.observe_partitions_without_owner(without_owner);
         let now_ms = boot_ms();
         let owned = |id: &Arc<str>| {
             let items = roster.partitions.iter();

@@ -11,16 +11,18 @@ use satchel_engine::clock::PartitionClock;
 use satchel_engine::durable::Hold;
 use satchel_engine::input::Input;
 use satchel_engine::output::Output;
-use satchel_engine::partition::Partition;
+use satchel_engine::partition::{Config, Partition};
 use satchel_engine::placement::Placement;
-use satchel_log::{Contender, Io, Layout, Offload, Ownership, Retry};
-use satchel_storage::fork::{refuse_filling, take_over_with};
+use satchel_log::{Contender, Layout, Offload, Ownership, Retry};
+#[cfg(feature = "aws")]
+use satchel_storage::fork::read_ahead;
+use satchel_storage::fork::{refuse_filling, take_over_from, take_over_with};
 use satchel_storage::placement::identity_of;
 use satchel_storage::recovery::{RecoveryFold, period};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
-use super::{Node, NodeParts, Recovered};
+use super::{Node, NodeParts, Origin, Recovered};
 use crate::clock::{SystemClock, reading};
 use crate::egress::ownership::EpochWatch;
 use crate::egress::{Egress, EgressContext, Egresses, Inherited};
@@ -46,12 +48,12 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         identity,
         held,
         recovered,
-    } = take_partition_over(&mut parts).await?;
+    } = Box::pin(take_partition_over(&mut parts)).await?;
     let (inputs, received) = parts.facts;
     let mut tasks = Tasks {
         number: parts.config.partition,
         inputs: inputs.clone(),
-        metrics: parts.metrics.clone(),
+        metrics: parts.origin.metrics.clone(),
         committing: JoinSet::new(),
         others: JoinSet::new(),
     };
@@ -64,7 +66,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         );
     }
     let (committer, tail) = tasks.commit(ownership, parts.config.placement, recovered.replayed);
-    let ownership = tasks.watch_ownership(&parts.state.store, identity.next_epoch.clone());
+    let ownership = tasks.watch_ownership(&parts.origin.state.store, identity.next_epoch.clone());
     let egresses = tasks.deliver(parts.egresses, &partition, &identity, &ownership);
     let (reading, records) = tasks.read(parts.ingresses, &parts.sources, &identity);
     let ports = Ports {
@@ -74,10 +76,11 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         egresses,
         reading,
         requests: parts.requests,
-        observations: parts.metrics.status().observe_partition(tasks.number),
+        observations: tasks.metrics.status().observe_partition(tasks.number),
         peers: parts.peers,
         board: parts.board.clone(),
-        metrics: parts.metrics,
+        budget: parts.budget,
+        metrics: parts.origin.metrics,
     };
     // Before the loop runs, which refines it to the share that is loaded.
     parts.board.show_readiness(match held {
@@ -120,50 +123,46 @@ struct RootIdentity {
 
 async fn take_partition_over(parts: &mut NodeParts) -> Result<TakenOver, Failure> {
     let partition = parts.config.partition;
-    let root = &parts.state.prefix;
-    let layout = Layout::new(root, partition);
-    let generation = parts.config.generation.as_ref();
-    let partitions = generation.map_or(1, |generation| generation.partitions.partitions().count());
-    let mut fold = RecoveryFold::new(parts.config.clone(), |recovered| {
-        let starting = Readiness::Starting { recovered };
-        parts.board.show_readiness(starting);
-    });
-    let contender = Contender {
-        store: Arc::clone(&parts.state.store),
-        root: root.clone(),
-        identity: identity_of(
-            &parts.application,
-            parts.config.placement,
-            (partition, partitions as u32),
-        ),
-        nonce: random::bytes(),
-        clock: Arc::new(SystemClock),
-        options: parts.log,
-        on_store_failure: {
-            let metrics = parts.metrics.clone();
-            Arc::new(move |trouble| metrics.status().store_failed(&trouble))
-        },
+    let contender = contender(&parts.origin, &parts.config);
+    let (ownership, fold, known) = match parts.ahead.take() {
+        Some(ahead) => {
+            let ReadAhead {
+                mut fold,
+                content,
+                incarnation,
+            } = *ahead;
+            let taken_over = take_over_from(content, contender, &mut fold, offload()).await;
+            (taken_over, fold, Some(incarnation))
+        }
+        None => {
+            let board = parts.board.clone();
+            let progress: Progress = Box::new(move |recovered| {
+                board.show_readiness(Readiness::Starting { recovered });
+            });
+            let mut fold = RecoveryFold::new(parts.config.clone(), progress);
+            let taken_over = take_over_with(contender, &mut fold, offload()).await;
+            (taken_over, fold, None)
+        }
     };
-    let ownership = take_over_with(contender, &mut fold, offload())
-        .await
-        .map_err(refused)?;
+    let ownership = ownership.map_err(refused)?;
     let taken_over = BootTime::now();
+    let state = &parts.origin.state;
     if !parts.is_store_checked {
         // The root is new. The check needs an object that exists, and there is one only now.
-        parts.state.check_conditional_create().await?;
+        state.check_conditional_create().await?;
     }
-    check_calendar(STORE, parts.state.calendar_ahead_ms())?;
+    check_calendar(STORE, state.calendar_ahead_ms())?;
     let recovery = fold.finish().map_err(|problem| {
         Failure::caused(Exit::Damaged, format!("partition {partition}"), problem)
     })?;
     let held = recovery.hold().cloned();
     refuse_filling(held.as_ref()).map_err(refused)?;
-    let patience = Retry {
-        give_up_ms: parts.log.takeover_give_up_ms,
-        ..parts.log.retry
-    };
+    let layout = Layout::new(&state.prefix, partition);
     let identity = RootIdentity {
-        incarnation: incarnation(&parts.state.io(patience), &layout).await?,
+        incarnation: match known {
+            Some(incarnation) => incarnation,
+            None => incarnation(&parts.origin, &layout).await?,
+        },
         next_epoch: layout.epoch(ownership.owner.epoch + 1),
         taken_over,
     };
@@ -185,10 +184,78 @@ async fn take_partition_over(parts: &mut NodeParts) -> Result<TakenOver, Failure
     })
 }
 
+/// Receiver of the share of bytes that a takeover has read.
+type Progress = Box<dyn FnMut(f64) + Send>;
+
+/// Content of a partition that was read while another process owned it.
+#[cfg_attr(
+    not(feature = "aws"),
+    expect(dead_code, reason = "one process owns all partitions")
+)]
+pub(crate) struct ReadAhead {
+    fold: RecoveryFold<Progress>,
+    content: satchel_log::ReadAhead,
+    incarnation: String,
+}
+
+impl ReadAhead {
+    /// Reads a partition, which another process may own. Writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// The partition cannot be read, or is being made by another process.
+    #[cfg(feature = "aws")]
+    pub(crate) async fn read(origin: Origin, config: Config) -> Result<Self, Failure> {
+        let ignored: Progress = Box::new(|_| {});
+        let mut fold = RecoveryFold::new(config.clone(), ignored);
+        let contender = contender(&origin, &config);
+        let content = read_ahead(&contender, &mut fold, offload());
+        let content = content.await.map_err(refused)?;
+        refuse_filling(fold.hold()).map_err(refused)?;
+        let layout = Layout::new(&origin.state.prefix, config.partition);
+        Ok(Self {
+            incarnation: incarnation(&origin, &layout).await?,
+            fold,
+            content,
+        })
+    }
+
+    /// Number of log records that were read.
+    #[cfg(feature = "aws")]
+    pub(crate) fn replayed(&self) -> u64 {
+        self.content.replayed()
+    }
+}
+
+fn contender(origin: &Origin, config: &Config) -> Contender {
+    let generation = config.generation.as_ref();
+    let partitions = generation.map_or(1, |generation| generation.partitions.partitions().count());
+    Contender {
+        store: Arc::clone(&origin.state.store),
+        root: origin.state.prefix.clone(),
+        identity: identity_of(
+            &origin.application,
+            config.placement,
+            (config.partition, partitions as u32),
+        ),
+        nonce: random::bytes(),
+        clock: Arc::new(SystemClock),
+        options: origin.log,
+        on_store_failure: {
+            let metrics = origin.metrics.clone();
+            Arc::new(move |trouble| metrics.status().store_failed(&trouble))
+        },
+    }
+}
+
 /// Returns the name of a root, unique forever, so that output of one root is never taken for that
 /// of another. It is the hash of the record of the first epoch, which holds random bytes, is
 /// written once and never deleted.
-async fn incarnation(io: &Io, layout: &Layout) -> Result<String, Failure> {
+async fn incarnation(origin: &Origin, layout: &Layout) -> Result<String, Failure> {
+    let io = origin.state.io(Retry {
+        give_up_ms: origin.log.takeover_give_up_ms,
+        ..origin.log.retry
+    });
     let key = layout.epoch(1);
     match io.get(&key).await? {
         Some(bytes) => Ok(format!("{:032x}", xxhash_rust::xxh3::xxh3_128(&bytes))),

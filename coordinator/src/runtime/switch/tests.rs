@@ -60,7 +60,7 @@ fn frame() -> Frame<PeerMessage> {
 }
 
 #[test]
-fn each_pair_is_connected_in_both_directions_and_the_receiver_knows_it_first() {
+fn each_pair_is_connected_in_both_directions() {
     let (switch, mut queues) = switch(2);
     (0..2).for_each(|number| switch.arrive(number));
     let connected = |peer, connection| Input::PeerConnected { peer, connection };

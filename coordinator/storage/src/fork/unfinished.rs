@@ -9,10 +9,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::future::join;
 use satchel_engine::durable::Hold;
 use satchel_engine::hex::Hex;
 use satchel_log::{
-    Contender, Created, Fold, Io, LogError, Nonce, Offload, Ownership, Retry, StoreError,
+    Contender, Created, Fold, Io, LogError, Nonce, Offload, Ownership, ReadAhead, Retry, StoreError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -68,7 +69,54 @@ pub async fn take_over_with(
     fold: &mut impl Fold,
     offload: Offload,
 ) -> Result<Ownership, Refusal> {
-    let io = Io {
+    let io = io_of(&place);
+    let root = place.root.clone();
+    refuse_unfinished(&io, &root).await?;
+    let ownership = satchel_log::take_over_with(place, fold, offload).await?;
+    refuse_unfinished(&io, &root).await?;
+    Ok(ownership)
+}
+
+/// Reads a partition ahead of a takeover like [`satchel_log::read_ahead`], unless the root has a
+/// mark. The caller must also check the content with [`refuse_filling`].
+///
+/// # Errors
+/// As for [`take_over`].
+pub async fn read_ahead(
+    place: &Contender,
+    fold: &mut impl Fold,
+    offload: Offload,
+) -> Result<ReadAhead, Refusal> {
+    let ahead = satchel_log::read_ahead(place, fold, offload).await?;
+    refuse_unfinished(&io_of(place), &place.root).await?;
+    Ok(ahead)
+}
+
+/// Takes over a partition like [`satchel_log::take_over_from`], unless the root has a mark. The
+/// caller must also check the recovered content with [`refuse_filling`].
+///
+/// The marks are listed beside the takeover. The partition had an owner when it was read ahead, and
+/// the root no mark. So no writer is at work on it: one that begins now finds that the root is
+/// used, and writes nothing.
+///
+/// # Errors
+/// As for [`take_over`].
+pub async fn take_over_from(
+    ahead: ReadAhead,
+    place: Contender,
+    fold: &mut impl Fold,
+    offload: Offload,
+) -> Result<Ownership, Refusal> {
+    let (io, root) = (io_of(&place), place.root.clone());
+    let takeover = satchel_log::take_over_from(ahead, place, fold, offload);
+    let (ownership, marks) = join(takeover, refuse_unfinished(&io, &root)).await;
+    let ownership = ownership?;
+    marks?;
+    Ok(ownership)
+}
+
+fn io_of(place: &Contender) -> Io {
+    Io {
         store: place.store.clone(),
         clock: place.clock.clone(),
         retry: Retry {
@@ -76,12 +124,7 @@ pub async fn take_over_with(
             ..place.options.retry
         },
         on_store_failure: place.on_store_failure.clone(),
-    };
-    let root = place.root.clone();
-    refuse_unfinished(&io, &root).await?;
-    let ownership = satchel_log::take_over_with(place, fold, offload).await?;
-    refuse_unfinished(&io, &root).await?;
-    Ok(ownership)
+    }
 }
 
 /// Refuses a root that a writer is at work on, or did not finish.

@@ -16,7 +16,9 @@ pub use executor::{Executor, yield_turns};
 pub use faults::Faults;
 pub use faulty_table::FaultyTable;
 pub use intercept::InterceptingStore;
-pub use manual_owner::{ManualOwner, PendingTakeover, begin_takeover, drive};
+pub use manual_owner::{
+    ManualOwner, PendingTakeover, begin_takeover, begin_takeover_from, drive, read_ahead_now,
+};
 pub use memory_root::{LogForm, MemoryRoot, simulated_table};
 pub use model::{Model, State};
 pub use mutants::Mutant;

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use satchel_log::{
     BucketImage, Contender, Delta, Entries, EntriesBuilder, Entry, Log, LogError, Notice, Notices,
-    Ownership, Snapshot, take_over,
+    Offload, Ownership, ReadAhead, Snapshot, read_ahead, take_over, take_over_from,
 };
 
 use crate::model::State;
@@ -39,6 +40,38 @@ pub fn begin_takeover(contender: Contender) -> PendingTakeover {
         let result = take_over(contender, &mut state).await;
         (result, state)
     })
+}
+
+/// Reads a partition ahead of a takeover.
+///
+/// # Errors
+/// Those of [`read_ahead`].
+///
+/// # Panics
+/// If the reading gets stuck.
+pub fn read_ahead_now(contender: &Contender) -> Result<(ReadAhead, State), LogError> {
+    let mut state = State::default();
+    let mut reading = Box::pin(read_ahead(contender, &mut state, inline()));
+    let ahead = drive(&mut reading).expect("nothing holds the reading up")?;
+    drop(reading);
+    Ok((ahead, state))
+}
+
+/// Begins a takeover that continues from what was read ahead; [`drive`] advances it.
+#[must_use]
+pub fn begin_takeover_from(
+    (ahead, mut state): (ReadAhead, State),
+    contender: Contender,
+) -> PendingTakeover {
+    Box::pin(async move {
+        let result = take_over_from(ahead, contender, &mut state, inline()).await;
+        (result, state)
+    })
+}
+
+/// Runs the work at once, where it is handed over.
+pub(crate) fn inline() -> Offload {
+    Arc::new(|work| work())
 }
 
 /// An owner at work.

@@ -7,10 +7,11 @@ use futures::StreamExt;
 use futures::future::{Either, select};
 use satchel_log::{
     BucketImage, Contender, Delta, Entries, EntriesBuilder, ErrorKind, Fold, Log, LogError, Notice,
-    Notices, take_over,
+    Notices, Ownership, read_ahead, take_over, take_over_from,
 };
 
 use crate::executor::yield_turns;
+use crate::manual_owner::inline;
 use crate::memory::{Memory, summary};
 use crate::model::{Model, State, mark};
 use crate::mutants::Mutant;
@@ -32,7 +33,7 @@ pub(crate) struct Shared {
 pub(crate) async fn run_process(shared: &Shared, contender: Contender, deltas_max: u64) {
     let unread_per_mille = [0, 500, 1000][shared.random.below(3) as usize];
     let mut memory = Memory::new(unread_per_mille, shared.random.clone());
-    let ownership = match take_over(contender, &mut memory).await {
+    let ownership = match own(shared, contender, &mut memory).await {
         Ok(ownership) => ownership,
         Err(error) => return check(shared, &error),
     };
@@ -74,6 +75,25 @@ pub(crate) async fn run_process(shared: &Shared, contender: Contender, deltas_ma
             }
         }
     }
+}
+
+/// Takes over at once, or after reading ahead while others may write.
+async fn own(
+    shared: &Shared,
+    contender: Contender,
+    memory: &mut Memory,
+) -> Result<Ownership, LogError> {
+    let random = &shared.random;
+    if !random.chance(300) {
+        return take_over(contender, memory).await;
+    }
+    let Ok(ahead) = read_ahead(&contender, memory, inline()).await else {
+        // There is no root yet, or the store does not answer.
+        memory.clear();
+        return take_over(contender, memory).await;
+    };
+    yield_turns(random.below(200)).await;
+    take_over_from(ahead, contender, memory, inline()).await
 }
 
 /// Accepts being fenced and giving up on the store. Every other error is a broken law.

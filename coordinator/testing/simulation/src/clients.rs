@@ -274,7 +274,7 @@ impl World {
             }
         }
         match answer {
-            Answer::Overloaded | Answer::UnknownFunction(_) => {
+            Answer::Overloaded | Answer::NotTaken | Answer::UnknownFunction(_) => {
                 self.callers[number].turn += 1;
                 let delay_ms = 50 + self.random.below(500);
                 self.schedule_caller(number, delay_ms);

@@ -122,7 +122,12 @@ run "of_several_partitions_failures_count_and_no_owner_is_looked_for" {
   }
 
   assert {
-    condition     = length(aws_cloudwatch_metric_alarm.alarm) == 9
+    condition     = aws_cloudwatch_metric_alarm.alarm["partitions-unowned"].metric_name == "PartitionsWithoutOwner" && aws_cloudwatch_metric_alarm.alarm["partitions-unowned"].statistic == "Maximum" && aws_cloudwatch_metric_alarm.alarm["partitions-unowned"].threshold == 0 && aws_cloudwatch_metric_alarm.alarm["partitions-unowned"].dimensions == tomap({ Application = "orders" })
+    error_message = "A partition without an owner raises no alarm."
+  }
+
+  assert {
+    condition     = length(aws_cloudwatch_metric_alarm.alarm) == 10
     error_message = "An alarm is missing, or there are more than an account has for free."
   }
 

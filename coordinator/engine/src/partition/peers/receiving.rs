@@ -3,7 +3,7 @@
 use super::super::commits::Release;
 use super::super::{Partition, Stopping};
 use crate::durable::Key;
-use crate::link::{Answer, CloseCause, Frame, INITIAL_CREDIT, Intake, Number, Refusal};
+use crate::link::{Answer, CREDIT_MAX, CloseCause, Frame, Intake, Number, Refusal};
 use crate::message::PeerMessage;
 use crate::output::Output;
 
@@ -74,10 +74,11 @@ impl Partition {
         // not keep others waiting.
         let runnable = mailboxes.saturating_sub(self.tables.standing_bytes());
         let gate = (limit / 2).max(1);
-        (gate.saturating_sub(runnable) as u64).min(INITIAL_CREDIT)
+        (gate.saturating_sub(runnable) as u64).min(CREDIT_MAX)
     }
 
-    /// Greets the other end of a connection with what is known of its messages.
+    /// Greets the other end of a connection with what is known of its messages, and the credit that
+    /// it waits for.
     pub(in crate::partition) fn peer_accepted(&mut self, peer: u32, connection: u64) {
         let credit = self.peer_credit();
         let Some(peers) = &mut self.peers else { return };
@@ -179,7 +180,7 @@ impl Partition {
             return;
         };
         link.unanswered_bytes += bytes;
-        if link.unanswered_bytes >= INITIAL_CREDIT / 4 {
+        if link.unanswered_bytes >= CREDIT_MAX / 4 {
             // The sender need not wait for the commit before it sends more.
             let answer = link.receiver.answer(credit);
             self.answer_peer(peer, answer);

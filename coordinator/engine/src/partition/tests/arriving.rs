@@ -316,7 +316,7 @@ fn an_orderly_stop_finishes_what_is_in_flight_and_starts_nothing_new() {
     let waiting = fixture.call("alice", "3");
     fixture.handle(Input::StopRequested);
     let late = fixture.request(Verb::Call, "bob", "4", None);
-    assert_eq!(fixture.answers(), [(late, Answer::Stopping)]);
+    assert_eq!(fixture.answers(), [(late, Answer::NotTaken)]);
     fixture.complete(batch.attempt, reply(&batch, "hi"));
     fixture.commit();
     assert_eq!(fixture.batches(), []);

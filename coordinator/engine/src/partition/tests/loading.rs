@@ -186,12 +186,12 @@ fn deferred_requests_count_as_pending_and_are_rejected_beyond_the_limit() {
 }
 
 #[test]
-fn deferred_requests_are_answered_with_stopping_when_the_process_stops() {
+fn deferred_calls_are_not_taken_when_the_process_stops() {
     let mut library = plain();
     let id = library.id(2, 0);
     let call = library.fixture.call_with_key(&id, "hello", "key");
     library.fixture.handle(Input::StopRequested);
-    assert_eq!(library.fixture.answer_to(call), Some(Answer::Stopping));
+    assert_eq!(library.fixture.answer_to(call), Some(Answer::NotTaken));
     library.fixture.commit();
     assert!(library.fixture.outputs.contains(&Output::Stopped));
 }

@@ -266,7 +266,7 @@ impl PeersWorld {
         let done = match (answer, operation.verb) {
             (Answer::Accepted, Verb::Send) => true,
             (Answer::Replied(value), Verb::Call) if text_of(value) == "done" => true,
-            (Answer::Overloaded | Answer::Stopping, _) => false,
+            (Answer::Overloaded | Answer::NotTaken | Answer::Stopping, _) => false,
             _ => {
                 self.violations.push(format!(
                     "operation {number}, {operation:?}, is answered {answer:?}"

@@ -3,7 +3,7 @@
 
 use satchel_engine::endpoint::{Endpoint, Endpoints, FunctionPattern, Linger, OnPoison, Retries};
 use satchel_engine::input::Input;
-use satchel_engine::partition::Config;
+use satchel_engine::partition::{Config, Limits};
 use satchel_engine::placement::Placement;
 use satchel_log::Options;
 use satchel_log_simulation::Random;
@@ -162,6 +162,9 @@ impl PeersWorld {
         self.schedule_fault();
         let machine = self.random.below(self.machines.len() as u64) as usize;
         let partition = self.random.below(self.plan.partitions.into()) as u32;
+        if self.random.chance(300) {
+            self.share_limits();
+        }
         match self.random.below(12) {
             0 | 1 => {
                 self.record(|| format!("machine {machine} dies"));
@@ -205,6 +208,29 @@ impl PeersWorld {
             }
             _ => self.break_one(),
         }
+    }
+
+    /// The process of a random partition shares its limits in another way. Each partition keeps at
+    /// least a quarter of them.
+    fn share_limits(&mut self) {
+        let partition = self.random.below(self.plan.partitions.into()) as u32;
+        let Some(id) = self.newest_owner(partition) else {
+            return;
+        };
+        let mut part = |limit: usize| limit / 4 * (1 + self.random.below(4) as usize);
+        let whole = self.plan.config.limits();
+        let (pending_bytes_max, memory_limit_bytes) = (
+            part(whole.pending_bytes_max),
+            whole.memory_limit_bytes.map(&mut part),
+        );
+        let limits = Limits {
+            commit_pace_ms: whole.commit_pace_ms * (1 + self.random.below(8)),
+            pending_bytes_max,
+            memory_limit_bytes,
+        };
+        self.record(|| format!("owner {id} has {limits:?}"));
+        let changed = Input::LimitsChanged(limits);
+        self.timeline.after(0, Event::Notify(id, changed));
     }
 
     /// Sets the error of a machine's calendar.

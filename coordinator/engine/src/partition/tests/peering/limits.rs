@@ -12,8 +12,7 @@ fn rule_23_credit_depends_on_runnable_mailboxes_and_not_on_messages_for_others()
     let mut pair = Pair::with(|config| config.pending_bytes_max = 4_000);
     let credit = |pair: &mut Pair| {
         pair.connect(0);
-        let greeting = answers(&mut pair.sides[1]);
-        greeting.last().unwrap().1.credit
+        pair.greeting.unwrap().credit
     };
     assert_eq!(credit(&mut pair), 2_000);
     // Partition 1 is full of messages for partition 0, which does not take them.

@@ -19,6 +19,8 @@ pub(super) const GENERATION: u64 = 3;
 pub(super) struct Pair {
     pub(super) sides: [Fixture; 2],
     connections: u64,
+    /// Last answer to a new connection.
+    pub(super) greeting: Option<LinkAnswer>,
 }
 
 pub(super) fn generation() -> Generation {
@@ -58,10 +60,12 @@ impl Pair {
         Self {
             sides,
             connections: 0,
+            greeting: None,
         }
     }
 
-    /// Connects the owner of partition `from` with that of the other one. Returns the connection.
+    /// Connects the owner of partition `from` with that of the other one, which greets it. Returns
+    /// the connection.
     pub(super) fn connect(&mut self, from: usize) -> u64 {
         self.connections += 1;
         let connection = self.connections;
@@ -74,6 +78,10 @@ impl Pair {
             peer: from as u32,
             connection,
         });
+        for (connection, answer) in answers(&mut self.sides[to]) {
+            self.greeting = Some(answer);
+            self.sides[from].handle(Input::PeerAnswered { connection, answer });
+        }
         connection
     }
 
