@@ -40,7 +40,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ("requests", "metrics random"),
     (
         "http",
-        "bounded egress log_limit metrics module readiness requests sources status streams",
+        "bounded clock egress log_limit metrics module readiness requests sources status streams",
     ),
     (
         "runtime",

@@ -27,7 +27,8 @@ use crate::container;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
 use crate::http::{
-    Admin, AdminAccess, BodyLimits, Token, Traffic, TrafficLimits, admin_routes, traffic_routes,
+    Admin, AdminAccess, BodyLimits, Console, Token, Traffic, TrafficLimits, admin_routes, audited,
+    console_routes, traffic_routes,
 };
 #[cfg(feature = "aws")]
 use crate::http::{AdminRights, Members, members_routes};
@@ -221,6 +222,14 @@ impl Process {
             (None, WritesWithoutToken::Denied) => AdminAccess::Denied,
         };
         let admin = self.admin(reads.clone(), writes.clone());
+        let console = console_routes(Console {
+            application: self.args.application.clone(),
+            readiness: self.readiness.subscribe(),
+            requests: self.requests.clone(),
+            metrics: self.metrics.clone(),
+            reads: reads.clone(),
+            writes: writes.clone(),
+        });
         #[cfg(feature = "aws")]
         let members = further.members.map(|members| {
             let (reads, writes) = (reads.clone(), writes.clone());
@@ -241,7 +250,7 @@ impl Process {
         let admin = admin.merge(members.unwrap_or_default());
         servers.serve(
             (traffic.merge(further.traffic), tokens.traffic),
-            admin.merge(further.admin),
+            audited(admin.merge(further.admin).merge(console)),
             &self.metrics,
         );
     }

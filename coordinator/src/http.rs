@@ -12,7 +12,9 @@
 
 mod admin;
 mod body;
+mod changes;
 mod components;
+mod console;
 mod error;
 mod guard;
 mod guest;
@@ -41,6 +43,7 @@ use axum::middleware::from_fn_with_state;
 
 pub use self::admin::{Admin, AdminAccess, routes as admin_routes};
 pub use self::body::BodyLimits;
+pub use self::console::{Console, routes as console_routes};
 pub use self::guard::Guard;
 pub use self::ledger::Limit;
 pub(crate) use self::playground::{
@@ -51,6 +54,7 @@ pub use self::tls::{Tls, TlsProblem};
 pub use self::token::{Token, behind};
 pub use self::traffic::{Traffic, TrafficLimits, routes as traffic_routes};
 
+pub(crate) use self::changes::audited;
 pub(crate) use self::error::ApiError;
 pub(crate) use self::guard::{for_one_program, for_programs};
 #[cfg(feature = "aws")]
