@@ -48,9 +48,10 @@ export function duration(seconds) {
 export function relative(text) {
   const seconds = (Date.now() - Date.parse(text)) / 1000;
   if (Number.isNaN(seconds)) return text;
-  if (Math.abs(seconds) < 1) return 'now';
-  return seconds >= 0 ? `${duration(Math.floor(seconds))} ago`
-    : `in ${duration(Math.ceil(-seconds))}`;
+  const whole = Math.round(Math.abs(seconds));
+  if (whole === 0) return 'now';
+  const distance = whole < 60 ? `${whole} s` : duration(whole);
+  return seconds > 0 ? `${distance} ago` : `in ${distance}`;
 }
 
 /** A noun with its number. */

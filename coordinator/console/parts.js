@@ -48,7 +48,7 @@ export function Panel({ title, actions, children, label }) {
   </section>`;
 }
 
-/** A table that scrolls within itself. `columns` are texts; one that begins with `#` is a number. */
+/** A table that scrolls within itself. A column whose text begins with `#` has numbers. */
 export function Table({ columns, children, label }) {
   return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
     <table><thead><tr>${columns.map((column) => {

@@ -4,7 +4,8 @@ import { html, useState } from './html.js';
 
 const WIDTH = 300;
 const HEIGHT = 56;
-const SPAN_MS = 300_000;
+// Time that a plot shows at least, and at most.
+const SPANS_MS = [60_000, 300_000];
 
 /** Makes the lines of a path, interrupted where nothing is known. */
 function lines(points, x, y) {
@@ -35,18 +36,20 @@ export function Plot({ title, points, unit = '', format = short, tone = '' }) {
   const known = points.filter((point) => point.value !== null);
   const last = known.at(-1);
   const end = points.at(-1)?.at ?? 0;
+  const [least, most] = SPANS_MS;
+  const span = Math.min(most, Math.max(least, end - (points[0]?.at ?? end)));
   const max = ceiling(Math.max(0, ...known.map((point) => point.value)));
-  const x = (at) => WIDTH - ((end - at) / SPAN_MS) * WIDTH;
+  const x = (at) => WIDTH - ((end - at) / span) * WIDTH;
   const y = (value) => HEIGHT - 1 - (value / max) * (HEIGHT - 4);
   const parts = lines(points, x, y);
   const shown = pointed ?? last;
   const point = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
-    const at = end - (1 - (event.clientX - box.left) / box.width) * SPAN_MS;
+    const at = end - (1 - (event.clientX - box.left) / box.width) * span;
     const distance = (one) => Math.abs(one.at - at);
     const nearest = known.reduce(
       (best, one) => (!best || distance(one) < distance(best) ? one : best), null);
-    setPointed(nearest && distance(nearest) < SPAN_MS / 30 ? nearest : null);
+    setPointed(nearest && distance(nearest) < span / 30 ? nearest : null);
   };
   const value = shown ? `${format(shown.value)}${unit}` : '–';
   const ago = pointed ? `${Math.round((end - pointed.at) / 1000)} s ago` : `max ${format(max)}`;

@@ -92,7 +92,7 @@ export function warningsOf({ ready, process, functions, ingresses, members }) {
       add('bad', `${plural(one.suspended, 'address', 'addresses')} of ${one.function} `
         + `${Number(one.suspended) === 1 ? 'is' : 'are'} suspended after a message failed.`,
       'Look at the message, then resume or skip it.',
-      link('/addresses', { function: one.function }));
+      link('/addresses', { function: one.function, condition: 'suspended' }));
     }
   }
   const letters = (functions ?? []).reduce((sum, one) => sum + Number(one.dead_letters), 0);

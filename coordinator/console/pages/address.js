@@ -7,7 +7,7 @@ import {
   Act, addressLink, Badge, Empty, Facts, Field, link, Loading, Panel, parseAddress, Problem,
   Table, Time,
 } from '../parts.js';
-import { editable, Editor, encode, formsOf, fromBase64, ValueView } from '../values.js';
+import { editable, Editor, encode, formsOf, ValueView } from '../values.js';
 
 const TIMERS = 1000;
 
@@ -19,9 +19,15 @@ function fullName({ namespace, name, id }) {
   return `${namespace}/${name}/${id}`;
 }
 
+/** URL of a state, for commands. */
+function stateUrl(address, state) {
+  return `${location.origin}/api${addressPath(address)}/state${path(state.name)}`;
+}
+
 /** Opens the editor of a state. `state` has no value yet if it is set for the first time. */
 function editState(address, state) {
   const isNew = state.value === undefined && state.base64 === undefined;
+  const type = quoted(`Content-Type: application/vnd.${state.typename}`);
   openDialog(function EditState({ close, dialog }) {
     const [draft, setDraft] = useState(isNew ? { form: 'json', text: '' } : editable(state));
     const run = async () => {
@@ -32,7 +38,8 @@ function editState(address, state) {
     };
     return html`<${Change} title="${isNew ? 'Set' : 'Edit'} state ${state.name}"
       action="Set state" danger=${true} run=${run} close=${close} dialog=${dialog}
-      command=${`satchel address set-state ${quoted(fullName(address))} ${quoted(state.name)} …`}>
+      command=${`curl -X PUT -H ${type} --data-binary @FILE `
+        + quoted(stateUrl(address, state))}>
       <p>The value replaces the present one, in order with the messages of
         <code> ${fullName(address)}</code>. What the function has stored is lost.</p>
       <p class="dim">Type <code>${state.typename}</code></p>
@@ -48,7 +55,7 @@ function deleteState(address, state) {
       <code> ${fullName(address)}</code> any more.</p>`,
     action: 'Delete state',
     danger: true,
-    command: `satchel address delete-state ${quoted(fullName(address))} ${quoted(state.name)}`,
+    command: `curl -X DELETE ${quoted(stateUrl(address, state))}`,
     run: async () => {
       await send('DELETE', `${addressPath(address)}/state${path(state.name)}`);
       return `State ${state.name} was deleted.`;
@@ -90,7 +97,8 @@ function message(address) {
     return html`<${Change} title="Message to ${address.name}/${address.id}" danger=${true}
       action=${verb === 'send' ? 'Send message' : 'Call'} run=${run} close=${close}
       dialog=${dialog}
-      command=${`satchel ${verb} ${quoted(fullName(address))} ${quoted(draft.text)}`}>
+      command=${draft.form === 'json' && `satchel ${verb} ${quoted(fullName(address))} `
+        + `${quoted(draft.text)}${typename === 'satchel/json' ? '' : ` --type ${quoted(typename)}`}`}>
       <p>The function processes it like any other message: with all effects, once.</p>
       <div class="row">
         <${Field} label="Kind"><select value=${verb}
@@ -154,7 +162,6 @@ function States({ address, view, declared }) {
     ${view.state.map((state) => html`<article class="state-value" key=${state.name}
       aria-label="State ${state.name}">
       <header><h3><code>${state.name}</code></h3><span class="dim"><code>${state.typename}</code>
-        ${state.base64 !== undefined && ` · ${bytes(fromBase64(state.base64).length)}`}
         ${state.expires_at && html` · expires <${Time} at=${state.expires_at} />`}</span>
         <div class="actions"><${Act} onClick=${() => editState(address, state)}
           label="Edit state ${state.name}">Edit<//>
@@ -192,6 +199,10 @@ function condition(view) {
   return view.backlog.messages > 0 ? html`<${Badge}>waits<//>` : html`<${Badge}>idle<//>`;
 }
 
+function reason(text) {
+  return html`<span class="reason">${text}</span>`;
+}
+
 function Mailbox({ view }) {
   const { endpoint, failing } = view;
   return html`<${Facts} facts=${[
@@ -199,13 +210,13 @@ function Mailbox({ view }) {
     ['Mailbox', view.backlog.messages === 0 ? 'empty'
       : `${plural(view.backlog.messages, 'message')}, ${bytes(view.backlog.bytes)}`],
     ['In flight', view.in_flight ? 'one batch' : 'nothing'],
-    view.suspended !== null && ['Suspended by', html`<span class="reason">${view.suspended}</span>`],
-    view.function_stopped && ['Function', html`<span class="reason">${view.function_stopped}</span>`],
-    failing && ['Last failure', html`<span class="reason">${failing.reason}</span>
+    view.suspended !== null && ['Suspended by', reason(view.suspended)],
+    view.function_stopped && ['Function', reason(view.function_stopped)],
+    failing && ['Last failure', html`${reason(failing.reason)}
       <span class="dim"> ${plural(failing.attempts, 'attempt')}</span>`],
     endpoint && ['Endpoint', html`<code>${endpoint.name}</code> ${endpoint.state}
       ${endpoint.since && html` since <${Time} at=${endpoint.since} />`}
-      ${endpoint.last_failure && html`<div class="reason">${endpoint.last_failure.message}</div>`}`],
+      ${endpoint.last_failure && html`<div>${reason(endpoint.last_failure.message)}</div>`}`],
   ]} />`;
 }
 
@@ -222,7 +233,7 @@ export function Address({ address }) {
   }, [whole], 10_000);
   const known = (functions.data ?? []).find((one) => one.function === type);
   return html`<div class="title">
-      <p class="crumbs"><a href=${link('/addresses')}>Addresses</a> /
+      <p class="crumbs"><a href=${link('/addresses')}>Addresses</a>${' / '}
         <a href=${link('/addresses', { function: type })}>${type}</a></p>
       <h1><code>${address.id}</code></h1>
       <div class="actions">

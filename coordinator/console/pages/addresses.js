@@ -8,6 +8,9 @@ import {
 } from '../parts.js';
 
 const PAGE = 100;
+const CONDITIONS = [
+  ['', 'Any'], ['suspended', 'Suspended'], ['failing', 'Failing'], ['waiting', 'Messages wait'],
+];
 
 function pauseFunction(name) {
   const { namespace, name: short } = split(name);
@@ -19,7 +22,8 @@ function pauseFunction(name) {
       return `${name} is paused.`;
     };
     return html`<${Change} title="Pause ${name}" action="Pause" run=${run} close=${close}
-      dialog=${dialog} command=${`satchel function pause ${quoted(name)}`}>
+      dialog=${dialog} command=${`satchel function pause ${quoted(name)}${
+        reason && ` --reason ${quoted(reason)}`}`}>
       <p>No message of this function is processed until it is resumed. Messages wait. Calls are
         refused at once. The pause outlives restarts.</p>
       <${Field} label="Reason" hint="shown to callers and on this page"><input value=${reason}
@@ -88,11 +92,11 @@ function Condition({ one }) {
 function Found({ params }) {
   const [cursors, setCursors] = useState([undefined]);
   const after = cursors.at(-1);
-  const filter = { function: params.function, prefix: params.prefix };
-  useEffect(() => setCursors([undefined]), [params.function, params.prefix]);
+  const { function: name, prefix, condition } = params;
+  useEffect(() => setCursors([undefined]), [name, prefix, condition]);
   const { data, error, reload } = useLoaded(
-    () => get('/addresses', { ...filter, after, limit: PAGE }),
-    [params.function, params.prefix, after]);
+    () => get('/addresses', { function: name, prefix, condition, after, limit: PAGE }),
+    [name, prefix, condition, after]);
   if (error && !data) return html`<${Problem} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} />`;
   const { addresses, next } = data;
@@ -102,8 +106,8 @@ function Found({ params }) {
         : 'No address matches.'}<//>`
       : html`<${Table} label="Addresses" columns=${['Address', 'Condition', '#States', '#Messages',
         '#Bytes']}>${addresses.map((one) => html`<tr>
-          <td><a href=${addressLink(one)}><code><span class="dim">${one.namespace}/${one.name}/</span
-            >${one.id}</code></a></td>
+          <td><a href=${addressLink(one)}><code>
+            <span class="dim">${`${one.namespace}/${one.name}/`}</span>${one.id}</code></a></td>
           <td><${Condition} one=${one} /></td>
           <td class="number">${count(one.states)}</td>
           <td class="number">${count(one.backlog.messages)}</td>
@@ -122,21 +126,23 @@ export function Addresses({ params }) {
     () => getAll('/functions', 'functions'), [], 15_000);
   const [name, setName] = useState(params.function ?? '');
   const [prefix, setPrefix] = useState(params.prefix ?? '');
+  const [condition, setCondition] = useState(params.condition ?? '');
   const [exact, setExact] = useState('');
   useEffect(() => {
     setName(params.function ?? '');
     setPrefix(params.prefix ?? '');
-  }, [params.function, params.prefix]);
+    setCondition(params.condition ?? '');
+  }, [params.function, params.prefix, params.condition]);
   const search = (event) => {
     event.preventDefault();
-    location.hash = link('/addresses', { function: name, prefix, all: 'yes' });
+    location.hash = link('/addresses', { function: name, prefix, condition, all: 'yes' });
   };
   const open = (event) => {
     event.preventDefault();
     const address = parseAddress(exact.trim());
     if (address.namespace && address.name && address.id) location.hash = addressLink(address);
   };
-  const searches = Boolean(params.function || params.prefix || params.all);
+  const searches = ['function', 'prefix', 'condition', 'all'].some((part) => params[part]);
   return html`<div class="title"><h1>Addresses</h1></div>
     <div class="filters">
       <form class="filters" onSubmit=${search} role="search">
@@ -147,6 +153,10 @@ export function Addresses({ params }) {
             <option value=${one.function}>${one.function}</option>`)}</select><//>
         <${Field} label="Id begins with"><input value=${prefix} spellcheck="false"
           onInput=${(event) => setPrefix(event.currentTarget.value)} /><//>
+        <${Field} label="Condition"><select value=${condition}
+          onChange=${(event) => setCondition(event.currentTarget.value)}>
+          ${CONDITIONS.map(([value, text]) => html`
+            <option value=${value}>${text}</option>`)}</select><//>
         <button type="submit" class="primary">Search</button>
       </form>
       <form class="filters" onSubmit=${open}>
@@ -160,6 +170,7 @@ export function Addresses({ params }) {
       <a href=${link('/addresses')}>All functions</a>`}><${Found} params=${params} /><//>`}
     ${!searches && html`<${Panel} title="Functions">
       <${Problem} error=${error} retry=${reload} />
-      ${functions ? functions.length === 0 ? html`<${Empty}>No function has an address yet.<//>`
-        : html`<${FunctionsTable} functions=${functions} />` : !error && html`<${Loading} />`}<//>`}`;
+      ${!functions && !error && html`<${Loading} />`}
+      ${functions?.length === 0 && html`<${Empty}>No function has an address yet.<//>`}
+      ${functions?.length > 0 && html`<${FunctionsTable} functions=${functions} />`}<//>`}`;
 }

@@ -27,7 +27,8 @@ function pause(id) {
       return `${id} is paused.`;
     };
     return html`<${Change} title="Pause ${id}" action="Pause" run=${run} close=${close}
-      dialog=${dialog} command=${`satchel ingress pause ${quoted(id)}`}>
+      dialog=${dialog} command=${`satchel ingress pause ${quoted(id)}${
+        reason && ` --reason ${quoted(reason)}`}`}>
       <p>Nothing more is read until it is resumed. Positions are kept. The pause outlives restarts.
         Records may expire in the stream meanwhile.</p>
       <${Field} label="Reason" hint="shown on this page and by /readyz"><input value=${reason}

@@ -145,7 +145,8 @@ export function changeChosen(verb, letters, forget) {
   const total = left.length;
   confirm({
     title: `${title} ${plural(total, 'dead letter')}`,
-    text: html`<p>${verb === 'retry' ? 'Each message is sent to its address again, as a new message.'
+    text: html`<p>${verb === 'retry'
+      ? 'Each message is sent to its address again, as a new message.'
       : 'Each message is deleted for good.'}</p>`,
     action: title,
     danger: verb === 'drop',

@@ -72,7 +72,8 @@ function Found({ params }) {
     setChosen(new Set());
   }, wanted);
   const { data, error, reload } = useLoaded(
-    () => get('/dead-letters', { ...conditions(), after, limit: PAGE }), [...wanted, after], 10_000);
+    () => get('/dead-letters', { ...conditions(), after, limit: PAGE }),
+    [...wanted, after], 10_000);
   if (error && !data) return html`<${Problem} error=${error} retry=${reload} />`;
   if (!data) return html`<${Loading} />`;
   const { dead_letters: letters, next } = data;

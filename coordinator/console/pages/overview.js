@@ -80,7 +80,7 @@ function Endpoints({ list }) {
     ${data.map((one) => html`<tr>
       <td><code>${one.name}</code> <span class="dim">${one.kind}</span></td>
       <td>${one.state === 'up' ? html`<${Badge} tone="ok">up<//>`
-        : html`<${Badge} tone="bad">down<//> <span class="dim">since
+        : html`<${Badge} tone="bad">down<//> <span class="dim">since${' '}
           <${Time} at=${one.since} /></span>`}</td>
       <td>${one.functions.map((name) => html`<code class="tag">${name}</code>`)}</td>
       <td class="number">${count(one.requests_in_flight)}
@@ -121,13 +121,13 @@ function Partitions({ list, members }) {
   const places = new Map((members?.partitions ?? []).map((one) => [one.partition, one]));
   const known = new Map(data.partitions.map((one) => [one.partition, one]));
   const numbers = [...new Set([...known.keys(), ...places.keys()])].sort((a, b) => a - b);
-  return html`<${Table} label="Partitions" columns=${['#Partition', 'Owner', 'Key groups',
+  return html`<${Table} label="Partitions" columns=${['Partition', 'Owner', 'Key groups',
     '#Processed', '#Commits', '#In flight', '#Waiting', '#Outbox', '#Timers', '#State']}>
     ${numbers.map((number) => {
       const one = known.get(number);
       const place = places.get(number);
       const owner = place ? place.owner ?? 'none' : 'this process';
-      return html`<tr><td class="number">${number}</td>
+      return html`<tr><td>${number}</td>
         <td>${place && !place.owner ? html`<${Badge} tone="bad">none<//>`
           : html`<code>${owner}</code>`}${place?.offered_to && html` <span class="dim">offered to
             ${place.offered_to}</span>`}${place?.pinned_to && html` <${Badge}>pinned<//>`}

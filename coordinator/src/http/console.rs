@@ -138,7 +138,9 @@ fn accepts_gzip(headers: &HeaderMap) -> bool {
         .flat_map(|value| value.split(','));
     codings.any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
-        let is_gzip = parts.next().is_some_and(|it| it.eq_ignore_ascii_case("gzip"));
+        let is_gzip = parts
+            .next()
+            .is_some_and(|it| it.eq_ignore_ascii_case("gzip"));
         let weight = parts.find_map(|it| it.strip_prefix("q="));
         is_gzip && weight.is_none_or(|weight| weight.parse().is_ok_and(|it: f32| it > 0.0))
     })

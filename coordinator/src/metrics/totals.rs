@@ -41,7 +41,9 @@ impl Metrics {
     pub(crate) fn totals(&self) -> Totals {
         let families = &self.0;
         let endpoints = families.status.endpoints();
-        let bundles = endpoints.iter().map(|it| self.endpoint(&it.name).bundles.get());
+        let bundles = endpoints
+            .iter()
+            .map(|it| self.endpoint(&it.name).bundles.get());
         Totals {
             calls: families.answered.calls.load(Ordering::Relaxed),
             sends: families.answered.sends.load(Ordering::Relaxed),

@@ -173,7 +173,10 @@ mod tests {
                 let allowed = word == "://" && path.ends_with(".svg");
                 assert!(allowed || !text.contains(word), "{path} contains {word}");
             }
-            assert!(text.lines().all(|line| line.chars().count() <= 100), "{path}");
+            assert!(
+                text.lines().all(|line| line.chars().count() <= 100),
+                "{path}"
+            );
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Live figures of the process, as server-sent events.
 //!
 //! One sampler serves all listeners. It runs while there are any, so that nothing is measured when
-//! no console is open. A new listener first gets the samples of the last minutes, as far as somebody
-//! listened then.
+//! no console is open. A new listener first gets the samples of the last minutes, as far as
+//! another one listened then.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -140,7 +140,7 @@ impl Live {
             if inner.recent.len() > RECENT_MAX {
                 inner.recent.pop_front();
             }
-            // Somebody listened a moment ago, under the same lock.
+            // There was a listener a moment ago, under the same lock.
             let _ = inner.listeners.send(sample);
         }
     }
@@ -227,7 +227,10 @@ mod tests {
     fn live() -> (Arc<Live>, watch::Sender<Readiness>) {
         let (readiness, watching) = watch::channel(Readiness::Serving);
         let interval = Duration::from_millis(2);
-        (Live::with_interval(Metrics::new(), watching, interval), readiness)
+        (
+            Live::with_interval(Metrics::new(), watching, interval),
+            readiness,
+        )
     }
 
     fn runs(live: &Live) -> bool {
@@ -235,7 +238,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn samples_are_taken_only_while_somebody_listens() {
+    async fn samples_are_taken_only_while_there_is_a_listener() {
         let (live, _readiness) = live();
         assert!(!runs(&live));
         let (recent, mut one) = live.listen();
@@ -250,7 +253,7 @@ mod tests {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let (recent, mut again) = live.listen();
-        assert!(recent.is_empty(), "nobody listened meanwhile");
+        assert!(recent.is_empty(), "there was no listener meanwhile");
         again.recv().await.unwrap();
     }
 

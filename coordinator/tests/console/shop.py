@@ -17,7 +17,7 @@ import struct
 import sys
 import threading
 
-sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "tests/dev/handlers"))
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "dev/handlers"))
 
 from statefun import Answer, Batch, encode_address, incomplete, length, text  # noqa: E402
 
