@@ -50,7 +50,7 @@ export function Panel({ title, actions, children, label }) {
 
 /** A table that scrolls within itself. A column whose text begins with `#` has numbers. */
 export function Table({ columns, children, label }) {
-  return html`<div class="scroll" tabindex="0" role="region" aria-label=${label}>
+  return html`<div class="scroll" tabindex="0" role="group" aria-label=${label}>
     <table><thead><tr>${columns.map((column) => {
       const isNumber = column.startsWith('#');
       const text = isNumber ? column.slice(1) : column;

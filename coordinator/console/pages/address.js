@@ -94,7 +94,7 @@ function message(address) {
       setTypename(value);
       if (!formsOf(value).includes(draft.form)) setDraft({ ...draft, form: 'json' });
     };
-    return html`<${Change} title="Message to ${address.name}/${address.id}" danger=${true}
+    return html`<${Change} title="Message to ${address.name}/${address.id}"
       action=${verb === 'send' ? 'Send message' : 'Call'} run=${run} close=${close}
       dialog=${dialog}
       command=${draft.form === 'json' && `satchel ${verb} ${quoted(fullName(address))} `
@@ -231,6 +231,7 @@ export function Address({ address }) {
     const own = page.timers.filter((timer) => timer.owner === whole);
     return { own, isCut: page.timers.length >= TIMERS };
   }, [whole], 10_000);
+  const isUnknown = error?.status === 404 && error.code === 'not_found';
   const known = (functions.data ?? []).find((one) => one.function === type);
   return html`<div class="title">
       <p class="crumbs"><a href=${link('/addresses')}>Addresses</a>${' / '}
@@ -242,9 +243,11 @@ export function Address({ address }) {
           <${Act} onClick=${() => skip(address)}>Skip message<//>`}
         <${Act} onClick=${() => message(address)}>Send or call<//>
       </div></div>
-    <${Problem} error=${error} retry=${reload} />
+    ${isUnknown ? html`<${Empty}>This address has no state, and no message waits for it.
+      It comes into being with its first message.<//>`
+      : html`<${Problem} error=${error} retry=${reload} />`}
     ${!view && !error && html`<${Loading} />`}
-    ${view && html`<${Panel} label="Mailbox"><${Mailbox} view=${view} /><//>
+    ${view && !isUnknown && html`<${Panel} label="Mailbox"><${Mailbox} view=${view} /><//>
       <${States} address=${address} view=${view} declared=${known?.states ?? []} />
       <${Panel} title="Timers"><${Timers} timers=${timers.data?.own} error=${timers.error}
         isCut=${timers.data?.isCut} /><//>`}

@@ -64,7 +64,7 @@ export function edit(letter) {
       await send('DELETE', `/dead-letters${path(letter.id)}`);
       return 'The edited message was sent, and the dead letter was dropped.';
     };
-    return html`<${Change} title="Edit and retry" action="Send and drop" danger=${true} run=${run}
+    return html`<${Change} title="Edit and retry" action="Send and drop" run=${run}
       close=${close} dialog=${dialog}>
       <p>The edited message is sent to <code>${letter.address}</code> as a new message of this
         console, and the dead letter is dropped once it is durable. A caller that waited for the
