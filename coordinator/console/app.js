@@ -171,7 +171,8 @@ function App() {
         aria-current=${page.path === section ? 'page' : undefined}>${page.title}</a>`)}</nav>
       <div class="tools">
         ${lost ? html`<${Badge} tone="bad">not connected<//>`
-          : state && html`<span class="state"><i class="dot ${dot}"></i>${state}</span>`}
+          : state && html`<span class="state"><i class="dot ${dot}"></i>
+            <span>${state}</span></span>`}
         <${Access} process=${process} />
         <${Theme} />
       </div>

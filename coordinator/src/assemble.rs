@@ -36,7 +36,7 @@ use crate::ingress::Ingress;
 use crate::metrics::emf::{self, EmfOptions, EmfReporter};
 use crate::metrics::{Metrics, Role};
 use crate::module::Application;
-use crate::offline::{Fork, Restored, restore};
+use crate::offline::{Fork, Past, Restored, restore};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::runtime::dispatch::Destination;
@@ -66,6 +66,8 @@ pub(crate) struct Process {
     pub(crate) sources: Sources,
     /// Functions and ingresses that stand still.
     pub(crate) stoppages: watch::Sender<Stoppages>,
+    /// Past of the durable state, once it is open.
+    past: Past,
     /// Ports of StateFun's playground.
     pub(crate) playground: Playground,
     /// Writer of metrics to standard output, until the process ends.
@@ -162,6 +164,7 @@ impl Process {
             metrics,
             readiness,
             stoppages: watch::Sender::default(),
+            past: Past::default(),
             playground,
             _emf: emf,
         })
@@ -226,6 +229,7 @@ impl Process {
             application: self.args.application.clone(),
             readiness: self.readiness.subscribe(),
             requests: self.requests.clone(),
+            past: self.past.clone(),
             metrics: self.metrics.clone(),
             reads: reads.clone(),
             writes: writes.clone(),
@@ -278,7 +282,9 @@ impl Process {
                 location.open_new(self.metrics.counting(options)).await?
             }
         };
+        let root = location.map(ToString::to_string);
         let Some(origin) = &self.args.fork.restore else {
+            self.past.open(store.clone(), root);
             return Ok((store, None));
         };
         let place = location.map_or("memory".to_owned(), ToString::to_string);
@@ -293,6 +299,7 @@ impl Process {
             self.readiness.send_replace(starting);
         };
         let restored = restore(origin, s3, fork, progress).await?;
+        self.past.open(store.clone(), root);
         Ok((store, Some(restored)))
     }
 

@@ -7,6 +7,7 @@ import {
   Act, addressLink, Badge, Empty, Facts, Field, link, Loading, Panel, parseAddress, Problem,
   Table, Time,
 } from '../parts.js';
+import { Past } from './past.js';
 import { editable, Editor, encode, formsOf, ValueView } from '../values.js';
 
 const TIMERS = 1000;
@@ -250,7 +251,8 @@ export function Address({ address }) {
     ${view && !isUnknown && html`<${Panel} label="Mailbox"><${Mailbox} view=${view} /><//>
       <${States} address=${address} view=${view} declared=${known?.states ?? []} />
       <${Panel} title="Timers"><${Timers} timers=${timers.data?.own} error=${timers.error}
-        isCut=${timers.data?.isCut} /><//>`}
+        isCut=${timers.data?.isCut} /><//>
+      <${Past} address=${address} now=${view.state} />`}
     ${known?.dead_letters > 0 && html`<p class="dim">${type} has
       ${' '}<a href=${link('/dead-letters', { function: type })}>${
         plural(known.dead_letters, 'dead letter')}</a>.</p>`}`;

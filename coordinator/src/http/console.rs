@@ -4,6 +4,7 @@
 //!  browser ── GET /, /console/… ──► files within the binary, for everybody who may read
 //!          ── GET /api/process ───► this process, and the rights of the client
 //!          ── GET /api/live ──────► a sample each second, as server-sent events
+//!          ── GET …/states?at= ──► the past of an address, from the root
 //!          ── everything else ────► the routes that the command line uses too
 //! ```
 //!
@@ -13,6 +14,7 @@
 
 mod assets;
 mod live;
+mod past;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -26,13 +28,14 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use self::assets::Asset;
 use self::live::Live;
 use super::admin::{AdminAccess, json_response};
 use super::error::ApiError;
 use crate::metrics::Metrics;
+use crate::offline::Past;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 
@@ -45,6 +48,8 @@ pub struct Console {
     pub readiness: watch::Receiver<Readiness>,
     /// Requests to the partitions.
     pub requests: Requests,
+    /// Past states.
+    pub(crate) past: Past,
     /// Metrics, of which a few are shown live.
     pub metrics: Metrics,
     /// Right to read.
@@ -57,6 +62,8 @@ struct Served {
     console: Console,
     live: Arc<Live>,
     started: Instant,
+    /// Turn to read a moment.
+    past_turn: Semaphore,
 }
 
 type Shared = State<Arc<Served>>;
@@ -85,6 +92,7 @@ pub fn routes(console: Console) -> Router {
         live: Live::new(console.metrics.clone(), console.readiness.clone()),
         console,
         started: Instant::now(),
+        past_turn: Semaphore::new(1),
     };
     Router::new()
         .route("/", get(show_file))
@@ -92,6 +100,10 @@ pub fn routes(console: Console) -> Router {
         .route("/api/openapi.json", get(describe))
         .route("/api/process", get(show_process))
         .route("/api/live", get(follow))
+        .route(
+            "/api/addresses/{namespace}/{name}/{id}/states",
+            get(past::show),
+        )
         .with_state(Arc::new(served))
 }
 

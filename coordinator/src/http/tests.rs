@@ -29,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::offline::Past;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
@@ -97,6 +98,7 @@ impl Process {
             application: "example".to_owned(),
             readiness: watching.clone(),
             requests: requests.clone(),
+            past: Past::default(),
             metrics: metrics.clone(),
             reads: setup.reads.clone(),
             writes: setup.writes.clone(),

@@ -63,8 +63,9 @@ export async function startWorld() {
   const port = await printed(shop, 'stdout', (text) => /^(\d+)\n/.exec(text)?.[1]);
   writeFileSync(join(folder, 'module.yaml'), MODULE(port));
   writeFileSync(join(folder, 'token'), `${TOKEN}\n`);
-  const dev = spawn(SATCHEL, ['dev', join(folder, 'module.yaml'), '--ephemeral',
-    '--http', '127.0.0.1:0', '--admin', '127.0.0.1:0', '--application', 'shop',
+  const data = join(folder, 'data');
+  const dev = spawn(SATCHEL, ['dev', join(folder, 'module.yaml'), '--data-dir', data,
+    '--retention', '1h', '--http', '127.0.0.1:0', '--admin', '127.0.0.1:0', '--application', 'shop',
     '--admin-token-file', join(folder, 'token')], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   dev.stderr.on('data', (data) => { log += data; });
@@ -75,7 +76,8 @@ export async function startWorld() {
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
   const environment = {
     ...process.env, SATCHEL_URL: traffic, SATCHEL_ADMIN_URL: admin,
-    SATCHEL_ADMIN_TOKEN_FILE: join(folder, 'token'), NO_COLOR: '1',
+    SATCHEL_ADMIN_TOKEN_FILE: join(folder, 'token'), SATCHEL_STATE: join(data, 'state'),
+    SATCHEL_APPLICATION: 'shop', NO_COLOR: '1',
   };
   /** Runs a command of satchel, and returns the lines of JSON that it prints. */
   const cli = async (...args) => {

@@ -54,6 +54,7 @@ const FILES: &[(&str, &str, &[u8])] = files![
     SCRIPT "pages/overview.js",
     SCRIPT "pages/addresses.js",
     SCRIPT "pages/address.js",
+    SCRIPT "pages/past.js",
     SCRIPT "pages/letters.js",
     SCRIPT "pages/letter.js",
     SCRIPT "pages/connectors.js",

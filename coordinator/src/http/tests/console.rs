@@ -225,3 +225,20 @@ async fn pages_of_other_origins_change_nothing_and_the_own_page_may() {
     }
     process.stop().await;
 }
+
+#[tokio::test]
+async fn a_moment_of_the_past_must_be_one_and_needs_an_open_root() {
+    let process = Process::answering(silent).await;
+    let path = "/api/addresses/example/greeter/alice/states";
+    for (query, code) in [
+        ("", (400, "invalid_query")),
+        ("?at=yesterday", (400, "invalid_query")),
+        ("?at=2999-01-01T00:00:00Z", (400, "invalid_query")),
+        ("?at=2026-01-01T00:00:00Z&name=x", (400, "invalid_query")),
+        ("?at=2026-01-01T00:00:00Z", (503, "starting")),
+    ] {
+        let reply = ask(process.admin, "GET", &format!("{path}{query}"), &[], b"").await;
+        assert_eq!(reply.code(), (code.0, code.1.to_owned()), "{query}");
+    }
+    process.stop().await;
+}
