@@ -20,7 +20,12 @@ export function Dialogs() {
   const [dialog, setDialog] = useState(null);
   const [notices, setNotices] = useState([]);
   const element = useRef(null);
-  show = setDialog;
+  const opened = useRef(0);
+  show = (next) => {
+    // Each dialog is an element of its own: a late event of the former one does not close it.
+    opened.current += 1;
+    setDialog({ ...next, key: opened.current });
+  };
   notify = (text) => {
     const notice = { text };
     setNotices((all) => [...all, notice]);
@@ -29,9 +34,15 @@ export function Dialogs() {
   useEffect(() => {
     if (dialog && !element.current.open) element.current.showModal();
   }, [dialog]);
-  const close = () => setDialog(null);
+  const gone = () => setDialog(null);
+  // The browser returns the focus to where it was.
+  const close = () => {
+    element.current?.close();
+    gone();
+  };
   return html`
-    ${dialog && html`<dialog ref=${element} aria-labelledby="dialog-title" onClose=${close}
+    ${dialog && html`<dialog key=${dialog.key} ref=${element} aria-labelledby="dialog-title"
+      onClose=${gone}
       onCancel=${(event) => { if (element.current.dataset.busy) event.preventDefault(); }}>
       <${dialog.content} close=${close} dialog=${element} />
     </dialog>`}

@@ -80,16 +80,17 @@ function message(address) {
     const [verb, setVerb] = useState('send');
     const [typename, setTypename] = useState('satchel/json');
     const [draft, setDraft] = useState({ form: 'json', text: '{}' });
-    const [reply, setReply] = useState(null);
     const run = async () => {
       const body = encode(typename, draft.form, draft.text);
       const route = `${addressPath(address)}/${verb}`;
       const response = await send('POST', route, { body, headers: vendor(typename) });
       if (verb === 'send') return 'The message is durable, and will be processed.';
-      const value = await replyOf(response);
-      setReply(value);
-      showReply(address, value);
+      showReply(address, await replyOf(response));
       return null;
+    };
+    const command = () => {
+      const type = typename === 'satchel/json' ? '' : ` --type ${quoted(typename)}`;
+      return `satchel ${verb} ${quoted(fullName(address))} ${quoted(draft.text)}${type}`;
     };
     const choose = (value) => {
       setTypename(value);
@@ -98,8 +99,7 @@ function message(address) {
     return html`<${Change} title="Message to ${address.name}/${address.id}"
       action=${verb === 'send' ? 'Send message' : 'Call'} run=${run} close=${close}
       dialog=${dialog}
-      command=${draft.form === 'json' && `satchel ${verb} ${quoted(fullName(address))} `
-        + `${quoted(draft.text)}${typename === 'satchel/json' ? '' : ` --type ${quoted(typename)}`}`}>
+      command=${draft.form === 'json' && command()}>
       <p>The function processes it like any other message: with all effects, once.</p>
       <div class="row">
         <${Field} label="Kind"><select value=${verb}
@@ -113,7 +113,6 @@ function message(address) {
           <option value=${name}></option>`)}</datalist>
       </div>
       <${Editor} typename=${typename} draft=${draft} onInput=${setDraft} label="Message" />
-      ${reply && html`<${ValueView} ...${reply} />`}
     <//>`;
   });
 }
@@ -156,11 +155,15 @@ function skip(address) {
   });
 }
 
+function byName(states) {
+  return [...states].sort((one, other) => (one.name < other.name ? -1 : 1));
+}
+
 function States({ address, view, declared }) {
   const missing = declared.filter((one) => !view.state.some((state) => state.name === one.name));
   return html`<${Panel} title="State">
     ${view.state.length === 0 && html`<${Empty}>No state has a value.<//>`}
-    ${view.state.map((state) => html`<article class="state-value" key=${state.name}
+    ${byName(view.state).map((state) => html`<article class="state-value" key=${state.name}
       aria-label="State ${state.name}">
       <header><h3><code>${state.name}</code></h3><span class="dim"><code>${state.typename}</code>
         ${state.expires_at && html` · expires <${Time} at=${state.expires_at} />`}</span>
