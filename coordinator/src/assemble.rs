@@ -27,7 +27,7 @@ use crate::container;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
 use crate::http::{
-    Admin, AdminAccess, BodyLimits, Console, Token, Traffic, TrafficLimits, admin_routes, audited,
+    Admin, AdminAccess, BodyLimits, Console, Token, Traffic, TrafficLimits, admin_routes,
     console_routes, traffic_routes,
 };
 #[cfg(feature = "aws")]
@@ -254,7 +254,7 @@ impl Process {
         let admin = admin.merge(members.unwrap_or_default());
         servers.serve(
             (traffic.merge(further.traffic), tokens.traffic),
-            audited(admin.merge(further.admin).merge(console)),
+            admin.merge(further.admin).merge(console),
             &self.metrics,
         );
     }

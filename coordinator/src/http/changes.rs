@@ -1,11 +1,15 @@
-//! Changes over the administration port: web pages other than the console's may not ask for them,
-//! and each that was allowed leaves a line in the log.
+//! Rules of the administration port, whose routes share an origin with the console.
+//!
+//! - Web pages other than the console's may not change anything.
+//! - Each change leaves a line in the log.
+//! - A browser shows no answer as anything else than it says, and only the console runs scripts.
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 
@@ -13,9 +17,22 @@ use super::guard;
 use super::guest::Received;
 use crate::status::one_line;
 
-/// Puts the check of the page, and the line in the log, before the routes of a port.
-pub(crate) fn audited(routes: Router) -> Router {
+/// Policy of answers that are no page.
+const POLICY: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+
+/// Puts the rules about changes before the routes of the port. Paths without a route change
+/// nothing.
+pub(super) fn audited(routes: Router) -> Router {
     routes.layer(from_fn(audit))
+}
+
+/// Restricts what a browser does with an answer.
+pub(super) async fn restrict(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.entry(CONTENT_SECURITY_POLICY).or_insert(POLICY);
+    response
 }
 
 async fn audit(request: Request, next: Next) -> Response {
@@ -31,8 +48,8 @@ async fn audit(request: Request, next: Next) -> Response {
     let client = received.map(|received| received.client().to_string());
     let response = next.run(request).await;
     let status = response.status();
-    // Attempts without the right change nothing, and anybody could fill the log with them.
-    if !matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+    // What was refused changed nothing, and anybody could fill the log with it.
+    if status.is_success() || status.is_server_error() {
         tracing::info!(
             %method,
             path,

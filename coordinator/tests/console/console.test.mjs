@@ -57,8 +57,8 @@ async function state(name, which) {
 }
 
 /** Opens a page of the console, with the token unless `token` is another. */
-async function open(fragment, { token = TOKEN, ...options } = {}) {
-  const page = await world.browser.newPage({
+async function open(fragment, { token = TOKEN, at = world, ...options } = {}) {
+  const page = await at.browser.newPage({
     viewport: { width: 1280, height: 860 }, reducedMotion: 'reduce', ...options,
   });
   page.setDefaultTimeout(Number(process.env.CONSOLE_PATIENCE_MS ?? 30_000));
@@ -72,13 +72,13 @@ async function open(fragment, { token = TOKEN, ...options } = {}) {
   });
   page.on('dialog', (dialog) => errors.push(`${fragment}: dialog ${dialog.message()}`));
   page.on('request', (request) => {
-    if (!request.url().startsWith(world.admin)) strangers.push(request.url());
+    if (!request.url().startsWith(at.admin)) strangers.push(request.url());
   });
   if (token) {
     await page.addInitScript((value) => sessionStorage.setItem('satchel-token', value), token);
   }
-  await page.goto(`${world.admin}/${fragment}`);
-  await page.locator('main h1').waitFor();
+  await page.goto(`${at.admin}/${fragment}`);
+  await page.locator('main h1, main [role=alert]').first().waitFor();
   return page;
 }
 
@@ -421,6 +421,27 @@ test('without the token everything is shown and nothing can be changed', async (
   await page.getByRole('button', { name: 'Enter token' }).waitFor();
   assert.equal(await page.evaluate(() => sessionStorage.length), 0);
   await page.close();
+});
+
+test('beyond loopback nothing is shown without the token', async () => {
+  const elsewhere = await startWorld('0.0.0.0:0');
+  try {
+    await elsewhere.ask('call', 'shop/order/alice', { item: 'secret' });
+    const page = await open(addressFragment('shop/order/alice'), { token: null, at: elsewhere });
+    await page.getByText('A token is needed').waitFor();
+    const text = await page.locator('body').innerText();
+    assert.ok(!text.includes('secret'), text);
+    await page.getByRole('button', { name: 'Enter token' }).click();
+    await page.getByLabel('Token', { exact: true }).fill('wrong');
+    await page.getByRole('dialog').getByRole('button', { name: 'Use this token' }).click();
+    await page.getByRole('dialog').getByText('The token is wrong.').waitFor();
+    await page.getByLabel('Token', { exact: true }).fill(TOKEN);
+    await confirm(page, 'Use this token');
+    await page.getByText('"secret"').waitFor();
+    await page.close();
+  } finally {
+    await elsewhere.stop();
+  }
 });
 
 test('the theme is chosen, and all is reached by keys', async () => {

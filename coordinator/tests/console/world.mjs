@@ -56,7 +56,8 @@ function printed(child, stream, found) {
   });
 }
 
-export async function startWorld() {
+/** Starts the application with administration at `adminAt`. */
+export async function startWorld(adminAt = '127.0.0.1:0') {
   const folder = mkdtempSync(join(tmpdir(), 'satchel-console-'));
   mkdirSync(SCREENSHOTS, { recursive: true });
   const shop = spawn('python3', [join(SOURCE, 'shop.py')], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -65,13 +66,13 @@ export async function startWorld() {
   writeFileSync(join(folder, 'token'), `${TOKEN}\n`);
   const data = join(folder, 'data');
   const dev = spawn(SATCHEL, ['dev', join(folder, 'module.yaml'), '--data-dir', data,
-    '--retention', '1h', '--http', '127.0.0.1:0', '--admin', '127.0.0.1:0', '--application', 'shop',
+    '--retention', '1h', '--http', '127.0.0.1:0', '--admin', adminAt, '--application', 'shop',
     '--admin-token-file', join(folder, 'token')], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   dev.stderr.on('data', (data) => { log += data; });
   const [traffic, admin] = await printed(dev, 'stdout', (text) => {
     const url = (name) => new RegExp(`^  ${name} +(http\\S+)$`, 'm').exec(text)?.[1];
-    return text.includes('Try:') && [url('traffic'), url('admin')];
+    return text.includes('Try:') && [url('traffic'), url('admin').replace('0.0.0.0', '127.0.0.1')];
   });
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
   const environment = {

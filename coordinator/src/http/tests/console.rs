@@ -75,6 +75,27 @@ async fn the_page_and_its_files_are_served_with_a_strict_policy() {
 }
 
 #[tokio::test]
+async fn no_answer_of_the_port_is_shown_as_a_page() {
+    let process = Process::answering(answers).await;
+    for (method, path) in [
+        ("GET", "/metrics"),
+        ("GET", "/api/process"),
+        ("GET", "/api/nothing"),
+        ("POST", "/api/addresses/example/greeter/alice/call"),
+    ] {
+        let reply = ask(process.admin, method, path, &[], b"1").await;
+        assert_eq!(
+            reply.header("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
+        let policy = reply.header("content-security-policy").unwrap_or_default();
+        assert!(policy.starts_with("default-src 'none'"), "{path}");
+    }
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn a_process_says_what_it_is_and_what_the_client_may_do() {
     let setup = Setup {
         writes: token(),
