@@ -22,7 +22,7 @@ export function Dialogs() {
   const element = useRef(null);
   const opened = useRef(0);
   show = (next) => {
-    // Each dialog is an element of its own: a late event of the former one does not close it.
+    // Each dialog is an element of its own.
     opened.current += 1;
     setDialog({ ...next, key: opened.current });
   };
@@ -34,7 +34,8 @@ export function Dialogs() {
   useEffect(() => {
     if (dialog && !element.current.open) element.current.showModal();
   }, [dialog]);
-  const gone = () => setDialog(null);
+  // A late event of a former dialog does not close the next one.
+  const gone = () => setDialog((present) => (present === dialog ? null : present));
   // The browser returns the focus to where it was.
   const close = () => {
     element.current?.close();
