@@ -541,7 +541,7 @@ test('changes leave a line in the log, and the token none', async () => {
   assert.ok(!log.includes(TOKEN));
 });
 
-test('an open console costs little', async () => {
+test('the CPU time of an open console is measured', async () => {
   const spent = () => {
     const fields = readFileSync(`/proc/${world.pid}/stat`, 'utf8').split(') ')[1].split(' ');
     return (Number(fields[11]) + Number(fields[12])) / 100;
