@@ -94,6 +94,10 @@ fuzz seconds="60" *arguments:
 kinesis-servers:
     .ci/run kinesis-servers
 
+# The console in headless Chromium (needs Node)
+console:
+    .ci/run console
+
 # Kafka against a broker, which needs Java and Maven
 kafka:
     .ci/run kafka

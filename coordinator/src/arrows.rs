@@ -40,7 +40,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("requests", "metrics random"),
     (
         "http",
-        "bounded egress log_limit metrics module readiness requests sources status streams",
+        "bounded clock egress log_limit metrics module offline readiness requests sources status \
+         streams",
     ),
     (
         "runtime",

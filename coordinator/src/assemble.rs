@@ -27,7 +27,8 @@ use crate::container;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
 use crate::http::{
-    Admin, AdminAccess, BodyLimits, Token, Traffic, TrafficLimits, admin_routes, traffic_routes,
+    Admin, AdminAccess, BodyLimits, Console, Token, Traffic, TrafficLimits, admin_routes,
+    console_routes, traffic_routes,
 };
 #[cfg(feature = "aws")]
 use crate::http::{AdminRights, Members, members_routes};
@@ -35,7 +36,7 @@ use crate::ingress::Ingress;
 use crate::metrics::emf::{self, EmfOptions, EmfReporter};
 use crate::metrics::{Metrics, Role};
 use crate::module::Application;
-use crate::offline::{Fork, Restored, restore};
+use crate::offline::{Fork, Past, Restored, restore};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::runtime::dispatch::Destination;
@@ -65,6 +66,8 @@ pub(crate) struct Process {
     pub(crate) sources: Sources,
     /// Functions and ingresses that stand still.
     pub(crate) stoppages: watch::Sender<Stoppages>,
+    /// Past of the durable state, once it is open.
+    past: Past,
     /// Ports of StateFun's playground.
     pub(crate) playground: Playground,
     /// Writer of metrics to standard output, until the process ends.
@@ -161,6 +164,7 @@ impl Process {
             metrics,
             readiness,
             stoppages: watch::Sender::default(),
+            past: Past::default(),
             playground,
             _emf: emf,
         })
@@ -221,6 +225,15 @@ impl Process {
             (None, WritesWithoutToken::Denied) => AdminAccess::Denied,
         };
         let admin = self.admin(reads.clone(), writes.clone());
+        let console = console_routes(Console {
+            application: self.args.application.clone(),
+            readiness: self.readiness.subscribe(),
+            requests: self.requests.clone(),
+            past: self.past.clone(),
+            metrics: self.metrics.clone(),
+            reads: reads.clone(),
+            writes: writes.clone(),
+        });
         #[cfg(feature = "aws")]
         let members = further.members.map(|members| {
             let (reads, writes) = (reads.clone(), writes.clone());
@@ -241,7 +254,7 @@ impl Process {
         let admin = admin.merge(members.unwrap_or_default());
         servers.serve(
             (traffic.merge(further.traffic), tokens.traffic),
-            admin.merge(further.admin),
+            admin.merge(further.admin).merge(console),
             &self.metrics,
         );
     }
@@ -269,7 +282,9 @@ impl Process {
                 location.open_new(self.metrics.counting(options)).await?
             }
         };
+        let root = location.map(ToString::to_string);
         let Some(origin) = &self.args.fork.restore else {
+            self.past.open(store.clone(), root);
             return Ok((store, None));
         };
         let place = location.map_or("memory".to_owned(), ToString::to_string);
@@ -284,6 +299,7 @@ impl Process {
             self.readiness.send_replace(starting);
         };
         let restored = restore(origin, s3, fork, progress).await?;
+        self.past.open(store.clone(), root);
         Ok((store, Some(restored)))
     }
 

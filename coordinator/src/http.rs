@@ -12,7 +12,9 @@
 
 mod admin;
 mod body;
+mod changes;
 mod components;
+mod console;
 mod error;
 mod guard;
 mod guest;
@@ -37,10 +39,11 @@ mod value;
 
 use axum::Router;
 use axum::http::{Method, StatusCode, Uri};
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 
 pub use self::admin::{Admin, AdminAccess, routes as admin_routes};
 pub use self::body::BodyLimits;
+pub use self::console::{Console, routes as console_routes};
 pub use self::guard::Guard;
 pub use self::ledger::Limit;
 pub(crate) use self::playground::{
@@ -116,13 +119,22 @@ impl Port {
 }
 
 /// Completes `routes` to the router of a port: adds the defence against browsers, answers to
-/// unknown paths and methods, and metrics.
+/// unknown paths and methods, metrics, and the rules of the administration port.
 ///
 /// `routes` must have no fallbacks of their own.
 pub fn surface(port: Port, routes: Router, guard: Guard, metrics: Metrics) -> Router {
-    routes
+    let routes = match port {
+        Port::Admin => changes::audited(routes),
+        _ => routes,
+    };
+    let routes = routes
         .fallback(not_found)
-        .method_not_allowed_fallback(method_not_allowed)
+        .method_not_allowed_fallback(method_not_allowed);
+    let routes = match port {
+        Port::Admin => routes.layer(from_fn(changes::restrict)),
+        _ => routes,
+    };
+    routes
         .layer(from_fn_with_state(guard, guard::defend))
         .layer(from_fn_with_state(
             Observer { port, metrics },

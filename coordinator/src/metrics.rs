@@ -16,6 +16,7 @@ mod peers;
 mod process;
 mod sqs;
 mod store;
+mod totals;
 
 use std::fmt;
 use std::hash::Hash;
@@ -89,6 +90,7 @@ impl Metrics {
         code: u16,
         took: Duration,
     ) {
+        self.0.answered.count(port, verb);
         self.0
             .http_requests
             .get_or_create(&HttpRequest { port, verb, code })
@@ -339,6 +341,7 @@ struct Families {
     /// Metrics without the prefix of this software.
     system: Registry,
     status: Status,
+    answered: totals::Answered,
     http_requests: Family<HttpRequest, Counter>,
     http_seconds: Latencies<HttpVerb>,
     http_panics: Counter,
@@ -503,6 +506,7 @@ impl Families {
             sqs: SqsFamilies::register(&mut names),
             emf: emf::Interval::default(),
             status: Status::new(),
+            answered: totals::Answered::default(),
             system,
             registry: names.0,
         }

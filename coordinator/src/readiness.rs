@@ -23,3 +23,15 @@ pub enum Readiness {
     /// The process is stopping and accepts nothing new.
     Stopping,
 }
+
+impl Readiness {
+    /// Name of the state, as `/readyz` shows it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Starting { .. } => "starting",
+            Self::Loading { .. } | Self::Serving | Self::Held => "serving",
+            Self::Standby => "standby",
+            Self::Stopping => "stopping",
+        }
+    }
+}

@@ -81,6 +81,7 @@ fn text(
     }
     line("traffic", servers.traffic_url());
     line("admin", servers.admin_url());
+    line("console", format!("{}/", servers.admin_url()));
     if let Some(kinesis) = servers.kinesis {
         line("kinesis", format!("http://{kinesis}"));
     }

@@ -1,6 +1,7 @@
 //! The administration port: health, metrics, dead letters, addresses, timers.
 
 mod bulk;
+mod messages;
 mod pauses;
 mod state_drops;
 
@@ -105,6 +106,7 @@ pub fn routes(admin: Admin) -> Router {
         )
         .route("/api/timers", get(list_timers))
         .merge(components::routes())
+        .merge(messages::routes())
         .merge(pauses::routes())
         .merge(partitions::routes())
         .with_state(Arc::new(admin))

@@ -18,7 +18,7 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::StateSpec;
 use satchel_engine::input::Administration;
-use satchel_engine::output::{Answer, Stoppages};
+use satchel_engine::output::{AddressSummary, Answer, Stoppages};
 use satchel_engine::partition::{FunctionFigures, Partition};
 use satchel_engine::placement::{KeyGroup, Placement};
 use serde::{Deserialize, Serialize};
@@ -284,8 +284,31 @@ fn invalid_after() -> ApiError {
 struct AddressQuery {
     function: Option<String>,
     prefix: Option<String>,
+    condition: Option<Condition>,
     after: Option<String>,
     limit: Option<usize>,
+}
+
+/// Condition of an address that is listed.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Condition {
+    /// A message suspended it.
+    Suspended,
+    /// The last attempt of the message at its head failed.
+    Failing,
+    /// It has pending messages.
+    Waiting,
+}
+
+impl Condition {
+    fn holds(self, summary: &AddressSummary) -> bool {
+        match self {
+            Self::Suspended => summary.suspended.is_some(),
+            Self::Failing => summary.failing.is_some(),
+            Self::Waiting => summary.backlog_messages > 0,
+        }
+    }
 }
 
 async fn list_addresses(State(admin): Shared, request: Request) -> Result<Response, ApiError> {
@@ -318,12 +341,17 @@ async fn list_addresses(State(admin): Shared, request: Request) -> Result<Respon
         };
         let full = summaries.len() >= wanted;
         let last = summaries.last().map(|last| last.address.clone());
-        found.extend(summaries.into_iter().map(AddressEntry::of));
-        if full {
-            cursor.after = last;
+        let condition = query.condition;
+        let fit = |summary: &AddressSummary| condition.is_none_or(|it| it.holds(summary));
+        let summaries = summaries.into_iter().filter(fit);
+        found.extend(summaries.map(AddressEntry::of));
+        match full {
+            true => cursor.after = last,
+            false => cursor.bucket += 1,
+        }
+        if found.len() >= limit {
             break Some(cursor);
         }
-        cursor.bucket += 1;
         if Instant::now() >= end {
             break Some(cursor);
         }

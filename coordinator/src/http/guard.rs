@@ -176,6 +176,24 @@ fn check_origin(
     ))
 }
 
+/// Rejects a request of a web page that was not served under the very name that it calls. Programs
+/// name no origin.
+pub(super) fn check_same_origin(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    let host = named_host(uri, headers)?;
+    let is_own = |origin: &[u8]| {
+        let origin = Uri::try_from(origin).ok();
+        let origin = origin.as_ref().and_then(Uri::authority);
+        origin.is_some() && origin == host[0].as_ref()
+    };
+    let mut origins = headers.get_all(ORIGIN).iter();
+    if origins.all(|origin| is_own(origin.as_bytes())) {
+        return Ok(());
+    }
+    Err(origin_not_allowed(
+        "another web page sent this request; only the console of this port may change something",
+    ))
+}
+
 fn origin_not_allowed(message: &str) -> ApiError {
     ApiError::new(StatusCode::FORBIDDEN, "origin_not_allowed", message)
 }
@@ -319,6 +337,28 @@ mod tests {
             ("origin", "http://192.168.1.7:81"),
         ];
         assert!(passes(&guard(), "POST", "/", &own_page));
+    }
+
+    #[test]
+    fn only_pages_of_the_very_name_and_port_change_something() {
+        for (origin, expected) in [
+            (None, true),
+            (Some("http://127.0.0.1:8081"), true),
+            (Some("https://127.0.0.1:8081"), true),
+            (Some("http://localhost:8081"), false),
+            (Some("http://127.0.0.1:3000"), false),
+            (Some("http://evil.example"), false),
+            (Some("null"), false),
+            (Some(""), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, "127.0.0.1:8081".parse().unwrap());
+            if let Some(origin) = origin {
+                headers.insert(ORIGIN, origin.parse().unwrap());
+            }
+            let checked = check_same_origin(&Uri::from_static("/"), &headers);
+            assert_eq!(checked.is_ok(), expected, "{origin:?}");
+        }
     }
 
     #[test]

@@ -163,7 +163,6 @@ impl Guest {
         };
         let stay = Stay::begin(Arc::clone(&self));
         let received = Arc::new(Received {
-            #[cfg(feature = "aws")]
             client: self.client,
             share: Mutex::new(self.budget.bodies.take_none(self.client)),
         });
@@ -233,7 +232,6 @@ impl Drop for Stay {
 /// They count until the end of the request, or until the handler hands the body over.
 #[derive(Debug)]
 pub(crate) struct Received {
-    #[cfg(feature = "aws")]
     client: Client,
     share: Mutex<Share>,
 }
@@ -245,7 +243,6 @@ impl Received {
     }
 
     /// Client that sent the request.
-    #[cfg(feature = "aws")]
     pub(crate) fn client(&self) -> Client {
         self.client
     }

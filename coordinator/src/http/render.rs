@@ -93,7 +93,7 @@ pub(crate) struct AddressBody {
     namespace: String,
     name: String,
     id: String,
-    state: Vec<State>,
+    state: Vec<StateBody>,
     backlog: Backlog,
     in_flight: bool,
     suspended: Option<String>,
@@ -104,8 +104,9 @@ pub(crate) struct AddressBody {
     endpoint: Option<FailingEndpoint>,
 }
 
+/// A state with its value.
 #[derive(Serialize)]
-struct State {
+pub(super) struct StateBody {
     name: String,
     typename: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -136,7 +137,7 @@ impl AddressBody {
             namespace: view.address.function.namespace().to_owned(),
             name: view.address.function.name().to_owned(),
             id: view.address.id.to_string(),
-            state: view.state.iter().map(State::of).collect(),
+            state: view.state.iter().map(StateBody::of).collect(),
             backlog: Backlog {
                 messages: view.backlog_messages,
                 bytes: view.backlog_bytes,
@@ -152,8 +153,8 @@ impl AddressBody {
     }
 }
 
-impl State {
-    fn of(view: &StateView) -> Self {
+impl StateBody {
+    pub(super) fn of(view: &StateView) -> Self {
         let (value, base64) = json_or_base64(&view.typename, &view.value);
         Self {
             name: view.name.to_string(),

@@ -5,7 +5,9 @@ mod admin;
 mod bodies;
 mod bulk;
 mod components;
+mod console;
 mod dead_letters;
+mod description;
 mod garbage;
 mod ingresses;
 mod pauses;
@@ -27,6 +29,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::offline::Past;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
@@ -91,6 +94,15 @@ impl Process {
             limits: setup.limits,
         });
         let stoppages = watch::Sender::default();
+        let console = console_routes(Console {
+            application: "example".to_owned(),
+            readiness: watching.clone(),
+            requests: requests.clone(),
+            past: Past::default(),
+            metrics: metrics.clone(),
+            reads: setup.reads.clone(),
+            writes: setup.writes.clone(),
+        });
         let admin = admin_routes(Admin {
             requests,
             readiness: watching,
@@ -101,6 +113,7 @@ impl Process {
             writes: setup.writes,
             limits: setup.limits.body,
         });
+        let admin = admin.merge(console);
         let mut process = Self {
             traffic: SocketAddr::from(([127, 0, 0, 1], 0)),
             admin: SocketAddr::from(([127, 0, 0, 1], 0)),

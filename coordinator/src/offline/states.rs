@@ -80,7 +80,7 @@ pub async fn states(
 }
 
 /// Fold that keeps the selected states.
-struct States {
+pub(super) struct States {
     placement: CachedPlacement,
     wanted: Wanted,
     found: BTreeMap<(Address, Arc<str>), StoredState>,
@@ -88,7 +88,7 @@ struct States {
 }
 
 impl States {
-    fn new(placement: Placement, wanted: Wanted) -> Self {
+    pub(super) fn new(placement: Placement, wanted: Wanted) -> Self {
         Self {
             placement: CachedPlacement::new(placement),
             wanted,
@@ -124,7 +124,13 @@ impl States {
         }
     }
 
-    fn lines(self, at_ms: u64) -> impl Iterator<Item = StateLine> {
+    /// Returns the first problem of an entry, if there is one.
+    pub(super) fn problem(&self) -> Option<&BucketProblem> {
+        self.problem.as_ref()
+    }
+
+    /// Returns the states that had not expired at `at_ms`.
+    pub(super) fn lines(self, at_ms: u64) -> impl Iterator<Item = StateLine> {
         let lives = move |state: &StoredState| state.expires_at_ms.is_none_or(|end| end > at_ms);
         let found = self
             .found

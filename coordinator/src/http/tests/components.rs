@@ -314,6 +314,74 @@ async fn addresses_are_listed_in_pages_over_all_buckets() {
     process.stop().await;
 }
 
+/// Two buckets with three addresses each, of which the second one is suspended.
+fn suspended(input: &Input) -> Option<Answer> {
+    let Input::Administered {
+        administration:
+            Administration::ListAddresses {
+                bucket,
+                after,
+                limit,
+                ..
+            },
+        ..
+    } = input
+    else {
+        return None;
+    };
+    if *bucket == 2 {
+        return Some(Answer::NotFound("there is no such bucket".to_owned()));
+    }
+    let addresses = ["a", "b", "c"].into_iter().map(|id| AddressSummary {
+        address: Address::new(
+            FunctionType::new("example", "greeter"),
+            format!("{bucket}{id}"),
+        ),
+        states: 1,
+        backlog_messages: usize::from(id != "c"),
+        backlog_bytes: 3,
+        in_flight: false,
+        suspended: (id == "b").then(|| "it panicked".to_owned()),
+        failing: None,
+    });
+    let later = addresses.filter(|it| after.as_ref().is_none_or(|after| it.address > *after));
+    Some(Answer::Addresses(later.take(*limit).collect()))
+}
+
+#[tokio::test]
+async fn addresses_are_listed_by_their_condition() {
+    let process = process(suspended).await;
+    for (condition, expected) in [
+        ("suspended", &["0b", "1b"][..]),
+        ("waiting", &["0a", "0b", "1a", "1b"]),
+        ("failing", &[]),
+    ] {
+        for limit in 1..=4 {
+            let mut found = Vec::new();
+            let mut after = String::new();
+            loop {
+                let path = format!("/api/addresses?condition={condition}&limit={limit}{after}");
+                let page = show(&process, &path).await;
+                let addresses = page["addresses"].as_array().unwrap();
+                assert!(addresses.len() <= limit);
+                let ids = addresses
+                    .iter()
+                    .map(|it| it["id"].as_str().unwrap().to_owned());
+                found.extend(ids);
+                match page["next"].as_str() {
+                    None => break,
+                    Some(next) => after = format!("&after={}", next.replace('%', "%25")),
+                }
+            }
+            assert_eq!(found, expected, "{condition} in pages of {limit}");
+        }
+    }
+    let path = "/api/addresses?condition=happy";
+    let reply = ask(process.admin, "GET", path, &[], b"").await;
+    assert_eq!(reply.code(), (400, "invalid_query".to_owned()));
+    process.stop().await;
+}
+
 /// An address with waiting messages that never failed by themselves.
 fn waiting(input: &Input) -> Option<Answer> {
     let Input::Administered {
