@@ -162,6 +162,8 @@ fn print(name: &str, silences: Vec<Duration>) {
 /// Measures joins, planned moves and kills.
 pub(crate) async fn measure() {
     let settings = Settings {
+        // Four busy partitions in each process: 50 ms for each.
+        pace: Some("12ms"),
         documents: STREAMS,
         arguments: vec![
             format!("--partitions={PARTITIONS}"),

@@ -193,16 +193,18 @@ impl Host {
         let parts = &self.template;
         let facts: Facts = mpsc::unbounded_channel();
         self.inboxes.put(number, facts.0.clone());
+        let mut config = self.config(number);
         if let Some(budget) = &self.budget {
-            // Before any other input.
             let limits = budget.join(number);
+            config.limit(limits);
+            // What was read ahead knows other ones. Before any other input.
             let _ = facts.0.send(Input::LimitsChanged(limits));
         }
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
         parts.requests.attach(number, sender);
         NodeParts {
             origin: self.origin(),
-            config: self.config(number),
+            config,
             ahead,
             is_store_checked: self.is_store_checked,
             hold_policy: parts.hold_policy,
