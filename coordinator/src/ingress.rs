@@ -1,5 +1,6 @@
 //! Ingresses: sources of messages for a partition, each supervised by itself.
 
+pub mod incarnations;
 #[cfg(feature = "kafka")]
 pub mod kafka;
 #[cfg(feature = "aws")]
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::sources::{SourceId, SourceStopped};
 
+use incarnations::Incarnations;
 #[cfg(feature = "kafka")]
 use kafka::KafkaTopic;
 #[cfg(feature = "aws")]
@@ -72,12 +74,16 @@ impl Ingress {
         }
     }
 
-    /// Reader for what the home of the source hands to another partition, if it hands anything.
-    pub fn handed_to(&self, partition: u32) -> Option<Self> {
+    /// Reader for what the `home` of the source hands to another partition, if it hands anything.
+    pub fn handed_to(
+        &self,
+        partition: u32,
+        #[cfg_attr(not(feature = "aws"), expect(unused))] home: u32,
+    ) -> Option<Self> {
         match self {
             Self::LocalStream(stream) => stream.handed_to(partition).map(Self::LocalStream),
             #[cfg(feature = "aws")]
-            Self::Kinesis(stream) => Some(Self::Kinesis(Box::new(stream.handed_to(partition)))),
+            Self::Kinesis(stream) => Some(Self::Kinesis(Box::new(stream.handed(partition, home)))),
             #[cfg(feature = "kafka")]
             Self::Kafka(_) => None,
             #[cfg(feature = "aws")]
@@ -98,7 +104,7 @@ impl Ingress {
         }
     }
 
-    /// Reads until the partition is gone. `incarnation` is the permanent name of the root, which
+    /// Reads until the partition is gone. `names` are those of the partitions, which
     /// registrations with other services bear.
     ///
     /// # Errors
@@ -109,7 +115,7 @@ impl Ingress {
         self,
         inputs: mpsc::Sender<Input>,
         reading: Reading,
-        #[cfg_attr(not(feature = "aws"), expect(unused))] incarnation: &str,
+        #[cfg_attr(not(feature = "aws"), expect(unused))] names: Incarnations,
     ) -> Result<(), SourceStopped> {
         match self {
             Self::LocalStream(stream) => stream.run(inputs, reading).await,
@@ -118,7 +124,7 @@ impl Ingress {
             #[cfg(feature = "aws")]
             Self::Sqs(queue) => queue.run(inputs, reading).await,
             #[cfg(feature = "aws")]
-            Self::Kinesis(stream) => stream.run(inputs, reading, incarnation).await,
+            Self::Kinesis(stream) => stream.run(inputs, reading, names).await,
         }
     }
 }

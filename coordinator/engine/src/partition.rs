@@ -122,6 +122,9 @@ pub struct Config {
     /// Above this many pending bytes (mailboxes and outbox), ingress pauses and requests are
     /// rejected.
     pub pending_bytes_max: usize,
+    /// Size of messages to other partitions, in bytes: if half of it waits to be acknowledged, all
+    /// ingress of the application pauses. `None` for `pending_bytes_max`, which others may change.
+    pub peer_bytes_max: Option<usize>,
     /// Above this many bytes of dead letters, ingress pauses and requests are rejected until an
     /// operator retries or drops some.
     pub dead_letter_bytes_max: usize,
@@ -153,6 +156,7 @@ impl Default for Config {
             commit_interval_ms: 100,
             commit_pace_ms: 0,
             pending_bytes_max: 256 << 20,
+            peer_bytes_max: None,
             dead_letter_bytes_max: 256 << 20,
             idempotency_ttl_ms: 24 * 60 * 60 * 1000,
             image_bytes_per_seal: 1 << 20,

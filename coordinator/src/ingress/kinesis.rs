@@ -5,9 +5,10 @@ use std::sync::Arc;
 use satchel_aws::config::{AwsAccess, ConfigError, check_credentials};
 use satchel_aws::kinesis::{KinesisError, KinesisIngress, KinesisOptions, Startup};
 use satchel_engine::input::Input;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 
 use super::Ingress;
+use super::incarnations::Incarnations;
 use super::routing::Routing;
 use super::stream_source;
 use crate::error::{Exit, Failure};
@@ -27,8 +28,18 @@ pub struct KinesisStream {
     consumer: Consumer,
     routing: Routing,
     metrics: Metrics,
-    /// Partition that reads the shards which the home of the stream hands to it; none is the home.
-    handed_to: Option<u32>,
+    /// Limits the responses in memory of all partitions of this process together.
+    answers: Arc<Semaphore>,
+    /// Reader of the shards that the home of the stream hands to it; none is the home.
+    handed: Option<Handed>,
+}
+
+/// Reader of what the home of a stream hands over.
+#[derive(Debug, Clone, Copy)]
+struct Handed {
+    /// Partition that reads.
+    to: u32,
+    home: u32,
 }
 
 /// Opens the Kinesis streams of all ingresses. `name` is the application's.
@@ -72,19 +83,21 @@ impl KinesisStream {
         metrics: &Metrics,
     ) -> Result<Self, ConfigError> {
         kinesis.access.load().await?;
+        let options = KinesisOptions {
+            startup: match kinesis.startup {
+                StartupPosition::Latest => Startup::Latest,
+                StartupPosition::Earliest => Startup::Earliest,
+                StartupPosition::Date(ms) => Startup::Date(ms),
+            },
+            on_expired: kinesis.on_expired,
+            aggregation: kinesis.aggregation,
+            ..KinesisOptions::new(spec.id.to_string(), stream.stream.as_str())
+        };
         Ok(Self {
             application: application.to_owned(),
             access: kinesis.access.clone(),
-            options: KinesisOptions {
-                startup: match kinesis.startup {
-                    StartupPosition::Latest => Startup::Latest,
-                    StartupPosition::Earliest => Startup::Earliest,
-                    StartupPosition::Date(ms) => Startup::Date(ms),
-                },
-                on_expired: kinesis.on_expired,
-                aggregation: kinesis.aggregation,
-                ..KinesisOptions::new(spec.id.to_string(), stream.stream.as_str())
-            },
+            answers: Arc::new(Semaphore::new(options.answers_max)),
+            options,
             consumer: kinesis.consumer.clone(),
             routing: Routing {
                 value_type: stream.value_type.clone(),
@@ -92,14 +105,14 @@ impl KinesisStream {
                 id: stream.id.clone(),
             },
             metrics: metrics.clone(),
-            handed_to: None,
+            handed: None,
         })
     }
 
     /// The reader of the shards that the home of the stream hands to a partition.
-    pub(super) fn handed_to(&self, partition: u32) -> Self {
+    pub(super) fn handed(&self, to: u32, home: u32) -> Self {
         Self {
-            handed_to: Some(partition),
+            handed: Some(Handed { to, home }),
             ..self.clone()
         }
     }
@@ -108,7 +121,7 @@ impl KinesisStream {
     pub(super) fn source(&self) -> SourceId {
         SourceId {
             ingress: Arc::clone(&self.options.ingress),
-            name: stream_source(&self.options.stream, self.handed_to),
+            name: stream_source(&self.options.stream, self.handed.map(|handed| handed.to)),
         }
     }
 
@@ -126,26 +139,36 @@ impl KinesisStream {
         self,
         inputs: mpsc::Sender<Input>,
         reading: Reading,
-        incarnation: &str,
+        names: Incarnations,
     ) -> Result<(), SourceStopped> {
         let config = usable(&self.access, &self.options.ingress).await?;
-        let mut options = self.options;
-        options.consumer = match self.consumer {
+        let (application, consumer) = (self.application, self.consumer);
+        let ingress_id = Arc::clone(&self.options.ingress);
+        let consumer_of = move |incarnation: &str| match consumer {
             Consumer::Polling => None,
             Consumer::FanOut { name: Some(name) } => Some(name),
-            Consumer::FanOut { name: None } => Some(consumer_name(
-                &self.application,
-                &options.ingress,
-                incarnation,
-            )),
+            Consumer::FanOut { name: None } => {
+                Some(consumer_name(&application, &ingress_id, incarnation))
+            }
         };
         let routing = self.routing;
         let router = Arc::new(move |key: &str, data: &bytes::Bytes| routing.route(key, data));
-        let ingress = KinesisIngress::new(&config, options, router, Arc::new(self.metrics));
+        let (mut options, metrics) = (self.options, Arc::new(self.metrics));
+        let open = |options| {
+            let ingress = KinesisIngress::new(&config, options, router, metrics);
+            ingress.sharing(self.answers)
+        };
         let reading = Arc::new(reading);
-        let read = match self.handed_to {
-            None => ingress.run(inputs, reading).await,
-            Some(_) => ingress.run_handed(inputs, reading).await,
+        let read = match self.handed {
+            None => {
+                options.consumer = consumer_of(names.own());
+                open(options).run(inputs, reading).await
+            }
+            // All partitions use the consumer of the home: each one is paid for.
+            Some(Handed { home, .. }) => {
+                let consumer = async move { consumer_of(&names.of(home).await) };
+                open(options).run_handed(inputs, reading, consumer).await
+            }
         };
         read.map_err(|error| SourceStopped {
             problem: match error {

@@ -1,7 +1,6 @@
 //! Reading of one source for as long as the partition lives: a source that fails is stopped by name
 //! and tried again, and nothing else stops.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use satchel_engine::input::Input;
@@ -9,6 +8,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Ingress;
+use super::incarnations::Incarnations;
 use super::reading::Reading;
 use crate::clock::now_ms;
 use crate::sources::{SourceState, SourceStopped};
@@ -39,14 +39,14 @@ pub async fn supervise(
     source: Ingress,
     inputs: mpsc::Sender<Input>,
     reading: Reading,
-    incarnation: Arc<str>,
+    names: Incarnations,
     state: SourceState,
 ) {
     let read = || {
         let (source, inputs) = (source.clone(), inputs.clone());
-        let (reading, incarnation) = (reading.clone(), Arc::clone(&incarnation));
+        let (reading, names) = (reading.clone(), names.clone());
         // Boxed, because the future of a reader is large.
-        Box::pin(async move { source.run(inputs, reading, &incarnation).await })
+        Box::pin(async move { source.run(inputs, reading, names).await })
     };
     let closed = || inputs.closed();
     read_again_and_again(read, closed, &state, TIMES).await;
@@ -124,7 +124,7 @@ impl StopLog {
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
-    use std::sync::Mutex;
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::metrics::Metrics;

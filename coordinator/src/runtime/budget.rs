@@ -77,7 +77,8 @@ impl Budget {
         }))
     }
 
-    /// Adds a partition that starts. Returns its limits.
+    /// Adds a partition that starts. Returns its limits, which it learns as an input, too: what was
+    /// read ahead of it knows other ones.
     pub(super) fn join(&self, partition: u32) -> Limits {
         let mut shares = self.shares();
         let share = Share {
@@ -112,8 +113,8 @@ impl Budget {
         self.0.shares.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Divides the limits anew, and tells the partitions whose limits changed. `joining` knows its
-    /// limits by itself.
+    /// Divides the limits anew, and tells the partitions whose limits changed, and the one that is
+    /// `joining`.
     fn divide(&self, shares: &mut BTreeMap<u32, Share>, now_ms: u64, joining: Option<u32>) {
         let process = self.0.process;
         let pace_ms = process.commit_pace_ms;
@@ -146,7 +147,7 @@ impl Budget {
         // Those with less first: the sum is never above the limit.
         let mut told: Vec<(bool, u32, Limits)> = Vec::new();
         for ((partition, share), wanted) in shares.iter_mut().zip(wanted) {
-            if share.limits != wanted && joining != Some(*partition) {
+            if share.limits != wanted || joining == Some(*partition) {
                 let grows = wanted.pending_bytes_max > share.limits.pending_bytes_max
                     || wanted.memory_limit_bytes > share.limits.memory_limit_bytes;
                 told.push((grows, *partition, wanted));

@@ -197,8 +197,6 @@ impl Host {
         if let Some(budget) = &self.budget {
             let limits = budget.join(number);
             config.limit(limits);
-            // What was read ahead knows other ones. Before any other input.
-            let _ = facts.0.send(Input::LimitsChanged(limits));
         }
         let (sender, inputs) = mpsc::channel(INPUTS_WAITING_MAX);
         parts.requests.attach(number, sender);
@@ -280,12 +278,13 @@ impl Host {
     fn ingresses_of(&self, number: u32) -> impl Iterator<Item = Ingress> {
         let parts = &self.template;
         let ingresses = parts.ingresses.iter();
-        ingresses.filter_map(
-            move |it| match parts.config.home_of(&it.source().name) == number {
+        ingresses.filter_map(move |it| {
+            let home = parts.config.home_of(&it.source().name);
+            match home == number {
                 true => Some(it.clone()),
-                false => it.handed_to(number),
-            },
-        )
+                false => it.handed_to(number, home),
+            }
+        })
     }
 
     /// Waits for the end of a task that all partitions share: a failure.
@@ -373,8 +372,9 @@ impl Partitions {
     }
 }
 
-/// Adds to the configuration what the root and the adapters say, and divides the limit of dead
-/// letters among the partitions. Those that are shared by need come from the budget.
+/// Adds to the configuration what the root and the adapters say, and divides the limits of dead
+/// letters and of messages to other partitions among the partitions. Those that are shared by need
+/// come from the budget. A partition that has little of them must not pause all others.
 fn complete(parts: &mut ApplicationParts, division: Division, generation: Option<&Generation>) {
     let ids = parts.egresses.iter().map(|(id, _)| Arc::clone(id));
     parts.config.egresses = ids.collect();
@@ -385,6 +385,8 @@ fn complete(parts: &mut ApplicationParts, division: Division, generation: Option
     let config = &mut parts.config;
     let share = config.dead_letter_bytes_max / usize::from(division.partitions);
     config.dead_letter_bytes_max = share.max(1);
+    let share = config.pending_bytes_max / usize::from(division.partitions);
+    config.peer_bytes_max = generation.map(|_| share.max(1));
 }
 
 /// Refuses egresses that find their own records again by key and content, which two partitions may

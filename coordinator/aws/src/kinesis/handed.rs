@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use satchel_engine::input::Input;
 use satchel_engine::position::ShardPosition;
@@ -17,7 +18,8 @@ use super::{HandedShard, KinesisError, ReadingPort};
 
 impl KinesisIngress {
     /// Reads the shards that the home of the stream hands to this partition, until the partition
-    /// ends. Sends nothing to Kinesis before there is one.
+    /// ends. Sends nothing to Kinesis before there is one, and asks only then for the name of the
+    /// consumer, if enhanced fan-out is configured.
     ///
     /// # Errors
     ///
@@ -26,16 +28,19 @@ impl KinesisIngress {
         self,
         inputs: mpsc::Sender<Input>,
         reading: Arc<dyn ReadingPort>,
+        consumer: impl Future<Output = Option<String>>,
     ) -> Result<(), KinesisError> {
         let closed = inputs.clone();
         // Boxed, because the future that reads is large.
-        Self::until_closed(closed, Box::pin(self.read_handed(inputs, reading))).await
+        let read = Box::pin(self.read_handed(inputs, reading, consumer));
+        Self::until_closed(closed, read).await
     }
 
     async fn read_handed(
-        self,
+        mut self,
         inputs: mpsc::Sender<Input>,
         reading: Arc<dyn ReadingPort>,
+        consumer: impl Future<Output = Option<String>>,
     ) -> Result<(), Stop> {
         let (ingress, stream) = self.names();
         let mut handed = reading.handed(ingress.clone(), stream.clone());
@@ -50,6 +55,7 @@ impl KinesisIngress {
             let first = handed.recv().await;
             shards.push(first.ok_or(Stop::PartitionClosed)?);
         }
+        self.set_consumer(consumer.await);
         let listed = self.list_first().await?;
         let shared = self.share(inputs, reading).await;
         let mut readers = Readers {
@@ -62,6 +68,11 @@ impl KinesisIngress {
         outcome
     }
 }
+
+/// Number of lists that may be older than that of the home.
+const OLD_LISTS_MAX: usize = 3;
+
+const BETWEEN_LISTS: Duration = Duration::from_secs(1);
 
 /// Readers of the shards that were handed over.
 struct Readers {
@@ -78,7 +89,7 @@ impl Readers {
         shards: Vec<HandedShard>,
         mut handed: mpsc::UnboundedReceiver<HandedShard>,
     ) -> Result<(), Stop> {
-        self.start(listed, shards);
+        self.start(listed, shards).await?;
         loop {
             tokio::select! {
                 Some(read) = self.readers.join_next() => {
@@ -92,13 +103,28 @@ impl Readers {
                         shards.push(another);
                     }
                     let listed = self.shared.list().await?;
-                    self.start(listed, shards);
+                    self.start(listed, shards).await?;
                 }
             }
         }
     }
 
-    fn start(&mut self, listed: Vec<ListedShard>, shards: Vec<HandedShard>) {
+    async fn start(
+        &mut self,
+        mut listed: Vec<ListedShard>,
+        shards: Vec<HandedShard>,
+    ) -> Result<(), Stop> {
+        // A list may be older than that of the home. Without its range, a shard would keep what
+        // producers send again to other shards.
+        let is_listed =
+            |listed: &[ListedShard], shard: &Arc<str>| listed.iter().any(|it| it.id == *shard);
+        for _ in 0..OLD_LISTS_MAX {
+            if shards.iter().all(|(shard, _)| is_listed(&listed, shard)) {
+                break;
+            }
+            tokio::time::sleep(BETWEEN_LISTS).await;
+            listed = self.shared.list().await?;
+        }
         let listed = listed.into_iter().map(|shard| (shard.id.clone(), shard));
         let mut listed: HashMap<_, _> = listed.collect();
         for (shard, position) in shards {
@@ -123,5 +149,6 @@ impl Readers {
             let reader = read_shard(self.shared.clone(), listed, None, started);
             self.readers.spawn(reader);
         }
+        Ok(())
     }
 }

@@ -27,6 +27,7 @@ pub struct KinesisIngress {
     options: KinesisOptions,
     router: Router,
     observer: Arc<dyn KinesisObserver>,
+    answers: Arc<Semaphore>,
 }
 
 /// Minimum retention of a stream in hours, assumed if the stream cannot be described.
@@ -42,10 +43,21 @@ impl KinesisIngress {
     ) -> Self {
         Self {
             client: Client::new(config),
+            answers: Arc::new(Semaphore::new(options.answers_max)),
             options,
             router,
             observer,
         }
+    }
+
+    /// Shares the limit of responses in memory with other readers of the stream.
+    #[must_use]
+    pub fn sharing(self, answers: Arc<Semaphore>) -> Self {
+        Self { answers, ..self }
+    }
+
+    pub(super) fn set_consumer(&mut self, consumer: Option<String>) {
+        self.options.consumer = consumer;
     }
 
     /// Reads until the partition ends, that is, until the receiver of `inputs` is dropped.
@@ -126,7 +138,7 @@ impl KinesisIngress {
     ) -> Arc<Shared> {
         let (consumer, retention_hours) = self.describe().await;
         Arc::new(Shared {
-            answers: Semaphore::new(self.options.answers_max),
+            answers: self.answers,
             client: self.client,
             router: self.router,
             observer: self.observer,

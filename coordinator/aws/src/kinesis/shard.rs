@@ -38,8 +38,8 @@ pub(super) struct Shared {
     pub(super) retention_ms: u64,
     /// ARN of the consumer for subscriptions, if fan-out is configured and available.
     pub(super) consumer: Option<String>,
-    /// Limits the number of responses in memory.
-    pub(super) answers: Semaphore,
+    /// Limits the number of responses in memory, of all readers of the stream in this process.
+    pub(super) answers: Arc<Semaphore>,
 }
 
 impl Shared {

@@ -212,7 +212,6 @@ impl Partition {
     fn resume(&mut self) {
         self.schedule.hold_timers(self.is_held());
         self.announce_pauses();
-        self.tell_ends();
         for bucket in 0..self.tables.buckets() {
             if self.is_absent(bucket) {
                 self.register_absent_bucket(bucket);
@@ -230,6 +229,8 @@ impl Partition {
         for number in numbers {
             self.emit_when_durable(number);
         }
+        // The last step, because it may send messages, which are pending.
+        self.tell_ends();
     }
 
     /// Activates the active addresses of a bucket that is now in memory.

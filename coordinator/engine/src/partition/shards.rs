@@ -41,6 +41,14 @@ const ENDED: &str = "satchel/shard-ended";
 #[derive(Default)]
 pub(super) struct Settling(Vec<Waiting>);
 
+impl Settling {
+    /// Returns whether a shard is about to be handed over.
+    fn hands_over(&self, shard: &ShardId) -> bool {
+        let mut waiting = self.0.iter();
+        waiting.any(|it| it.shard == *shard && matches!(it.change, Change::Hand { .. }))
+    }
+}
+
 struct Waiting {
     shard: ShardId,
     change: Change,
@@ -94,10 +102,13 @@ impl Partition {
         for found in found {
             let reader = self.config.reader_of(&found);
             let FoundShard { shard, start, .. } = found;
+            // Of a shard that begins at its end, nothing is read.
+            let is_read_here = reader == self.config.partition || start == ShardPosition::End;
             match self.tables.shards.get(&shard) {
                 Some(ShardPosition::Elsewhere) => {}
                 Some(ShardPosition::End) => self.read_when_durable(Release::Read(shard)),
-                _ if reader == self.config.partition => self.shard_found(shard, start),
+                _ if self.settling.hands_over(&shard) => {}
+                _ if is_read_here => self.shard_found(shard, start),
                 position => {
                     if position.is_none() {
                         // All starts are in one delta, so that `latest` is resolved once.
@@ -130,6 +141,10 @@ impl Partition {
         let Some(position) = self.tables.shards.get(&shard) else {
             return;
         };
+        if *position == ShardPosition::Elsewhere {
+            // Its reader tells the end.
+            return;
+        }
         let is_new = *position != ShardPosition::End;
         if is_new {
             self.set_position(&shard, Some(ShardPosition::End));
@@ -216,7 +231,8 @@ impl Partition {
     fn change_shard(&mut self, shard: &ShardId, change: Change) {
         let position = self.tables.shards.get(shard).cloned();
         match (change, position) {
-            (_, None) | (Change::Hand { .. }, Some(ShardPosition::Elsewhere)) => {}
+            (_, None)
+            | (Change::Hand { .. }, Some(ShardPosition::Elsewhere | ShardPosition::End)) => {}
             (Change::Hand { reader }, Some(start)) => {
                 self.set_position(shard, Some(ShardPosition::Elsewhere));
                 self.tell_shard(reader, HANDED, shard, &start);

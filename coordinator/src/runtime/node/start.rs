@@ -28,6 +28,7 @@ use crate::egress::ownership::EpochWatch;
 use crate::egress::{Egress, EgressContext, Egresses, Inherited};
 use crate::error::{Exit, Failure};
 use crate::ingress::Ingress;
+use crate::ingress::incarnations::Incarnations;
 use crate::ingress::reading::Reading;
 use crate::ingress::supervise::supervise;
 use crate::metrics::Metrics;
@@ -68,7 +69,8 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
     let (committer, tail) = tasks.commit(ownership, parts.config.placement, recovered.replayed);
     let ownership = tasks.watch_ownership(&parts.origin.state.store, identity.next_epoch.clone());
     let egresses = tasks.deliver(parts.egresses, &partition, &identity, &ownership);
-    let (reading, records) = tasks.read(parts.ingresses, &parts.sources, &identity);
+    let (reading, records) =
+        tasks.read(parts.ingresses, &parts.sources, (&identity, &parts.origin));
     let ports = Ports {
         partition: tasks.number,
         dispatch: parts.dispatch,
@@ -358,15 +360,22 @@ impl Tasks {
         &mut self,
         ingresses: Vec<Ingress>,
         sources: &Sources,
-        identity: &RootIdentity,
+        (identity, origin): (&RootIdentity, &Origin),
     ) -> (Reading, mpsc::Receiver<Input>) {
         let reading = Reading::new();
         let (read, records) = mpsc::channel(READS_WAITING_MAX);
-        let incarnation: Arc<str> = identity.incarnation.as_str().into();
+        let origin = origin.clone();
+        let names = Incarnations::new(identity.incarnation.as_str(), move |partition| {
+            let origin = origin.clone();
+            Box::pin(async move {
+                let layout = Layout::new(&origin.state.prefix, partition);
+                incarnation(&origin, &layout).await
+            })
+        });
         for ingress in ingresses {
             let state = sources.add(ingress.source());
             let (read, reading) = (read.clone(), reading.of(ingress.id()));
-            let reads = supervise(ingress, read, reading, Arc::clone(&incarnation), state);
+            let reads = supervise(ingress, read, reading, names.clone(), state);
             self.others.spawn(Box::pin(async move {
                 reads.await;
                 Ok(())

@@ -203,11 +203,12 @@ impl Partition {
         }
     }
 
-    /// Says when the messages to other partitions exceed half of the limit, and when they no longer
-    /// do. All ingress of the application waits meanwhile (rule 41).
+    /// Says when the messages to other partitions exceed half of their limit, and when they no
+    /// longer do. All ingress of the application waits meanwhile (rule 41).
     pub(super) fn regulate_congestion(&mut self) {
         let bytes = self.tables.links.out_bytes();
-        let limit = self.config.pending_bytes_max;
+        let config = &self.config;
+        let limit = config.peer_bytes_max.unwrap_or(config.pending_bytes_max);
         let Some(peers) = &mut self.peers else { return };
         let congested = if peers.is_congested {
             bytes > limit / 8 * 3

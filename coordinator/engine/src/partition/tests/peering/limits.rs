@@ -5,6 +5,7 @@ use super::pair::*;
 use crate::address::{Address, FunctionType};
 use crate::input::{Administration, Input, Record};
 use crate::output::{Answer, Output};
+use crate::partition::Limits;
 use crate::position::ShardPosition;
 
 #[test]
@@ -84,14 +85,36 @@ fn rule_47_a_partition_without_credit_gets_some_as_soon_as_there_is_room() {
     assert_eq!(pair.sides[0].partition.gauges().peer_bytes, 0);
 }
 
+fn said(side: &mut Fixture) -> Vec<bool> {
+    side.take(|output| match output {
+        Output::Congested(congested) => Some(*congested),
+        _ => None,
+    })
+}
+
+#[test]
+fn rule_41_a_partition_whose_limit_falls_does_not_make_the_others_wait() {
+    let mut pair = Pair::with(|config| {
+        config.pending_bytes_max = 100_000;
+        config.peer_bytes_max = Some(100_000);
+    });
+    let texts: Vec<String> = (0..40).map(|number| number.to_string()).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    pair.send(&texts);
+    // Another partition of the process is full.
+    let limits = Limits {
+        pending_bytes_max: 2_000,
+        ..pair.sides[0].config.limits()
+    };
+    pair.sides[0].handle(Input::LimitsChanged(limits));
+    pair.sides[0].settle();
+    assert!(pair.sides[0].partition.gauges().peer_bytes > 2_000);
+    assert!(pair.sides[0].partition.gauges().ingress_paused);
+    assert_eq!(said(&mut pair.sides[0]), [false; 0]);
+}
+
 #[test]
 fn rule_41_a_partition_with_too_much_for_others_makes_ingress_and_callers_wait() {
-    let said = |side: &mut Fixture| {
-        side.take(|output| match output {
-            Output::Congested(congested) => Some(*congested),
-            _ => None,
-        })
-    };
     let mut pair = Pair::with(|config| config.pending_bytes_max = 10_000);
     let texts: Vec<String> = (0..40).map(|number| number.to_string()).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

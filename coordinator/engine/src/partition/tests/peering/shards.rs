@@ -208,6 +208,59 @@ fn rule_24_a_home_that_read_the_shard_itself_hands_it_over_after_what_it_forward
 }
 
 #[test]
+fn rule_24_a_shard_that_begins_at_its_end_is_not_handed_over() {
+    // `latest` begins a closed shard at its end if its children are not listed yet.
+    let mut stream = Stream::new();
+    let half = u128::MAX / 2;
+    let range = [(0, half), (half + 1, u128::MAX)][stream.reader];
+    let found = Input::ShardsFound(vec![FoundShard {
+        shard: shard(),
+        start: ShardPosition::End,
+        hash_range: Some(range),
+    }]);
+    stream.pair.sides[stream.home].handle(found);
+    stream.pass();
+    assert_eq!(stream.reads(stream.home), [ShardPosition::End]);
+    assert_eq!(stream.reads(stream.reader), []);
+    assert_eq!(stream.position(stream.home), Some(ShardPosition::End));
+}
+
+#[test]
+fn rule_24_a_shard_that_is_about_to_be_handed_over_is_not_read_at_home() {
+    let mut stream = Stream::new();
+    let home = stream.home;
+    // What the home has forwarded is not acknowledged yet.
+    let (from, to) = (id(home as u32, 0), address(&id(stream.reader as u32, 0)));
+    stream.pair.sides[home].send(&from, "go");
+    let batch = stream.pair.sides[home].batch();
+    let forwarded = sending(vec![message_to(&to, "one")]);
+    stream.pair.sides[home].complete(batch.attempt, forwarded);
+    stream.pair.sides[home].settle();
+    stream.find();
+    stream.pair.sides[home].settle();
+    // Its ingress begins again meanwhile, and then finds that it has lost the shard.
+    stream.find_with(None);
+    stream.pair.sides[home].settle();
+    assert_eq!(stream.reads(home), []);
+    stream.pair.sides[home].handle(Input::ShardEnded { shard: shard() });
+    stream.pass();
+    assert_eq!(stream.reads(home), [ShardPosition::End]);
+    assert_eq!(stream.position(home), Some(ShardPosition::End));
+    assert_eq!(stream.position(stream.reader), None);
+    assert_eq!(stream.reads(stream.reader), []);
+}
+
+#[test]
+fn rule_24_only_the_reader_ends_a_shard_that_was_handed_over() {
+    let mut stream = Stream::handed();
+    let ended = Input::ShardEnded { shard: shard() };
+    stream.pair.sides[stream.home].handle(ended);
+    stream.pass();
+    assert_eq!(stream.reads(stream.home), []);
+    assert_eq!(stream.position(stream.home), Some(ShardPosition::Elsewhere));
+}
+
+#[test]
 fn a_function_cannot_tell_a_partition_about_shards() {
     let mut stream = Stream::handed();
     let reserved = crate::address::RESERVED_NAMESPACE;
