@@ -138,20 +138,21 @@ export async function getAll(route, name, max = 5000) {
  * A failure keeps what was loaded before.
  */
 export function useLoaded(load, deps, every) {
-  const [state, setState] = useState({ data: undefined, error: null });
+  const [state, setState] = useState({ data: undefined, error: null, of: null });
   const turn = useRef(0);
   const reload = useCallback(async () => {
     turn.current += 1;
     const mine = turn.current;
     try {
       const data = await load();
-      if (mine === turn.current) setState({ data, error: null });
+      if (mine === turn.current) setState({ data, error: null, of: reload });
     } catch (error) {
-      if (mine === turn.current) setState((before) => ({ data: before.data, error }));
+      if (mine !== turn.current) return;
+      setState((before) => ({
+        data: before.of === reload ? before.data : undefined, error, of: reload }));
     }
   }, deps);
   useEffect(() => {
-    setState({ data: undefined, error: null });
     reload();
     const again = () => {
       if (!document.hidden) reload();
@@ -168,7 +169,9 @@ export function useLoaded(load, deps, every) {
       document.removeEventListener('visibilitychange', again);
     };
   }, [reload, every]);
-  return { ...state, reload };
+  // What was loaded for other dependencies is not shown with these.
+  const { data, error } = state.of === reload ? state : { data: undefined, error: null };
+  return { data, error, reload };
 }
 
 /** Lets everything on the page load again after a change. */

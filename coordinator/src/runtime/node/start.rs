@@ -190,10 +190,6 @@ async fn take_partition_over(parts: &mut NodeParts) -> Result<TakenOver, Failure
 type Progress = Box<dyn FnMut(f64) + Send>;
 
 /// Content of a partition that was read while another process owned it.
-#[cfg_attr(
-    not(feature = "aws"),
-    expect(dead_code, reason = "one process owns all partitions")
-)]
 pub(crate) struct ReadAhead {
     fold: RecoveryFold<Progress>,
     content: satchel_log::ReadAhead,
