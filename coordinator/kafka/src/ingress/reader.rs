@@ -12,7 +12,7 @@ use rdkafka::Message as _;
 use rdkafka::error::{KafkaError as ClientError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers as _};
 use satchel_clock::Backoff;
-use satchel_engine::input::{Header, Headers, Input, Record};
+use satchel_engine::input::{FoundShard, Header, Headers, Input, Record};
 use satchel_engine::position::{ShardId, ShardPosition};
 use satchel_engine::source::shards::Applied;
 use satchel_engine::trace::TraceParent;
@@ -207,7 +207,11 @@ impl Reader {
                 shard: number.to_string().into(),
             };
             expected.push((*number, id.clone(), self.reading.expect(id.clone())));
-            found.push((id, offset::before(starts.get(number).copied().unwrap_or(0))));
+            found.push(FoundShard {
+                shard: id,
+                start: offset::before(starts.get(number).copied().unwrap_or(0)),
+                hash_range: None,
+            });
         }
         self.send(Input::ShardsFound(found)).await?;
         let mut begun = Vec::with_capacity(listed.len());
