@@ -52,6 +52,15 @@ pub use satchel_engine::source::shards::{Applied, Startup};
 /// Shard that another partition handed over, and its applied position.
 pub type HandedShard = (Arc<str>, ShardPosition);
 
+/// Shards of a stream that another partition hands to this one.
+#[derive(Debug)]
+pub struct HandedShards {
+    /// Those that are to be read now.
+    pub known: Vec<HandedShard>,
+    /// Those that come later. A known one may come again.
+    pub more: mpsc::UnboundedReceiver<HandedShard>,
+}
+
 /// Connection to the partition for reading. The loop around the partition implements it.
 pub trait ReadingPort: Send + Sync + 'static {
     /// Waits for the partition's command to read `shard`, or for the notice that its end is
@@ -61,10 +70,6 @@ pub trait ReadingPort: Send + Sync + 'static {
     /// Waits for the durable positions of a stream's shards. Must be called before
     /// `Input::StreamFound` is sent.
     fn expect_plan(&self, ingress: Arc<str>, stream: Arc<str>) -> oneshot::Receiver<Applied>;
-
-    /// Receives the shards of a stream that another partition hands to this one. Must be called
-    /// before `Input::StreamFound` is sent. A shard whose position is known already may come again.
-    fn handed(&self, ingress: Arc<str>, stream: Arc<str>) -> mpsc::UnboundedReceiver<HandedShard>;
 
     /// Watches whether reading is paused.
     fn paused(&self) -> watch::Receiver<bool>;

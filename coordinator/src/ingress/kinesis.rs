@@ -141,34 +141,39 @@ impl KinesisStream {
         reading: Reading,
         names: Incarnations,
     ) -> Result<(), SourceStopped> {
-        let config = usable(&self.access, &self.options.ingress).await?;
-        let (application, consumer) = (self.application, self.consumer);
-        let ingress_id = Arc::clone(&self.options.ingress);
-        let consumer_of = move |incarnation: &str| match consumer {
+        let mut options = self.options;
+        let handed = match self.handed {
+            None => None,
+            Some(_) => {
+                let stream = (Arc::clone(&options.ingress), Arc::clone(&options.stream));
+                match reading.handed(&inputs, stream).await {
+                    Some(handed) => Some(handed),
+                    None => return Ok(()),
+                }
+            }
+        };
+        let config = usable(&self.access, &options.ingress).await?;
+        options.consumer = match self.consumer {
             Consumer::Polling => None,
             Consumer::FanOut { name: Some(name) } => Some(name),
             Consumer::FanOut { name: None } => {
-                Some(consumer_name(&application, &ingress_id, incarnation))
+                // All partitions use the consumer of the home, because each one is paid for.
+                let incarnation = match self.handed {
+                    None => names.own().to_owned(),
+                    Some(Handed { home, .. }) => names.of(home).await,
+                };
+                let application = &self.application;
+                Some(consumer_name(application, &options.ingress, &incarnation))
             }
         };
         let routing = self.routing;
         let router = Arc::new(move |key: &str, data: &bytes::Bytes| routing.route(key, data));
-        let (mut options, metrics) = (self.options, Arc::new(self.metrics));
-        let open = |options| {
-            let ingress = KinesisIngress::new(&config, options, router, metrics);
-            ingress.sharing(self.answers)
-        };
+        let ingress = KinesisIngress::new(&config, options, router, Arc::new(self.metrics));
+        let ingress = ingress.sharing(self.answers);
         let reading = Arc::new(reading);
-        let read = match self.handed {
-            None => {
-                options.consumer = consumer_of(names.own());
-                open(options).run(inputs, reading).await
-            }
-            // All partitions use the consumer of the home: each one is paid for.
-            Some(Handed { home, .. }) => {
-                let consumer = async move { consumer_of(&names.of(home).await) };
-                open(options).run_handed(inputs, reading, consumer).await
-            }
+        let read = match handed {
+            None => ingress.run(inputs, reading).await,
+            Some(handed) => ingress.run_handed(inputs, reading, handed).await,
         };
         read.map_err(|error| SourceStopped {
             problem: match error {

@@ -148,16 +148,25 @@ impl LocalStreamIngress {
     ) -> Result<(), SourceStopped> {
         let ingress = self.ingress.clone();
         let read = async {
+            let handed = match self.handed_to {
+                None => None,
+                Some(_) => {
+                    let stream = (self.ingress.as_str().into(), self.stream.as_str().into());
+                    match reading.handed(&inputs, stream).await {
+                        Some(handed) => Some(handed),
+                        None => return Ok(()),
+                    }
+                }
+            };
             // A stream that was deleted is not created again by being read.
             let stream = self.streams.existing(&self.stream).await?;
-            let is_home = self.handed_to.is_none();
             let readers = Readers {
                 ingress: self,
                 stream,
             };
-            match is_home {
-                true => readers.run(inputs, reading).await,
-                false => readers.run_handed(inputs, reading).await,
+            match handed {
+                None => readers.run(inputs, reading).await,
+                Some(handed) => readers.run_handed(inputs, reading, handed).await,
             }
         };
         let read: Result<(), StreamError> = read.await;

@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use satchel_aws::kinesis::{Applied, HandedShard, ReadingPort};
+use satchel_aws::kinesis::{Applied, HandedShard, HandedShards, ReadingPort};
 use satchel_aws::sqs::{QueueCommand, QueuePort};
+use satchel_engine::input::Input;
 use satchel_engine::position::{ShardId, ShardPosition};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -87,17 +88,37 @@ impl Reading {
         planned
     }
 
-    /// Returns the shards of a stream that another partition hands to this one, each with its
-    /// applied position. Call this before the partition learns of the stream.
-    pub fn handed(
+    /// Waits until another partition has handed shards of a stream to this one. Returns none if the
+    /// partition, which receives from `inputs`, is gone.
+    pub async fn handed(
         &self,
-        ingress: Arc<str>,
-        stream: Arc<str>,
-    ) -> mpsc::UnboundedReceiver<HandedShard> {
-        let (shards, handed) = mpsc::unbounded_channel();
+        inputs: &mpsc::Sender<Input>,
+        (ingress, stream): StreamOfIngress,
+    ) -> Option<HandedShards> {
+        let (shards, mut more) = mpsc::unbounded_channel();
+        self.await_handed((ingress.clone(), stream.clone()), shards);
+        let planned = self.expect_plan(ingress.clone(), stream.clone());
+        let found = Input::StreamFound { ingress, stream };
+        inputs.send(found).await.ok()?;
+        let known = async {
+            let mut known = planned.await.ok()?;
+            // The partition itself tells the home of ends.
+            known.retain(|(_, position)| *position != ShardPosition::End);
+            if known.is_empty() {
+                known.push(more.recv().await?);
+            }
+            Some(known)
+        };
+        let known = tokio::select! {
+            known = known => known?,
+            () = inputs.closed() => return None,
+        };
+        Some(HandedShards { known, more })
+    }
+
+    fn await_handed(&self, of: StreamOfIngress, shards: mpsc::UnboundedSender<HandedShard>) {
         let mut receivers = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
-        receivers.insert((ingress, stream), shards);
-        handed
+        receivers.insert(of, shards);
     }
 
     /// True while reading for this ingress is paused.
@@ -167,10 +188,6 @@ impl ReadingPort for Reading {
         self.expect_plan(ingress, stream)
     }
 
-    fn handed(&self, ingress: Arc<str>, stream: Arc<str>) -> mpsc::UnboundedReceiver<HandedShard> {
-        self.handed(ingress, stream)
-    }
-
     fn paused(&self) -> watch::Receiver<bool> {
         self.paused()
     }
@@ -218,5 +235,56 @@ mod tests {
         assert_eq!(paused(&ports), [false, true]);
         reading.pause_ingress(&"example/two".into(), false);
         assert_eq!(paused(&ports), [false, false]);
+    }
+
+    #[tokio::test]
+    async fn shards_that_are_handed_over_are_awaited_and_ended_ones_left_out() {
+        let stream = || ("example/in".into(), "names".into());
+        let shard = |shard: &str| ShardId {
+            ingress: "example/in".into(),
+            stream: "names".into(),
+            shard: shard.into(),
+        };
+        let reading = Reading::new();
+        let (inputs, mut received) = mpsc::channel(4);
+        // Known to the partition from before.
+        let handed = async { reading.handed(&inputs, stream()).await.unwrap() };
+        let applied = vec![
+            ("one".into(), ShardPosition::End),
+            ("two".into(), ShardPosition::Beginning),
+        ];
+        let partition = async {
+            assert!(matches!(
+                received.recv().await,
+                Some(Input::StreamFound { .. })
+            ));
+            reading.plan("example/in".into(), "names".into(), applied);
+        };
+        let (mut handed, ()) = tokio::join!(handed, partition);
+        assert_eq!(handed.known, [("two".into(), ShardPosition::Beginning)]);
+        reading.start(&shard("three"), ShardPosition::Beginning);
+        let more = handed.more.recv().await.unwrap();
+        assert_eq!(more, ("three".into(), ShardPosition::Beginning));
+
+        // Nothing is known, and a shard comes later.
+        let later = async { reading.handed(&inputs, stream()).await.unwrap() };
+        let partition = async {
+            received.recv().await;
+            reading.plan("example/in".into(), "names".into(), Vec::new());
+            tokio::task::yield_now().await;
+            reading.start(&shard("four"), ShardPosition::Beginning);
+        };
+        let (later, ()) = tokio::join!(later, partition);
+        assert_eq!(later.known, [("four".into(), ShardPosition::Beginning)]);
+
+        // The partition ends before anything is handed over.
+        let never = async { reading.handed(&inputs, stream()).await.is_none() };
+        let partition = async {
+            received.recv().await;
+            reading.plan("example/in".into(), "names".into(), Vec::new());
+            drop(received);
+        };
+        let (is_gone, ()) = tokio::join!(never, partition);
+        assert!(is_gone);
     }
 }

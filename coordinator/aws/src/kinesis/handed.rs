@@ -14,12 +14,11 @@ use super::error::Stop;
 use super::ingress::{KinesisIngress, Read, ended};
 use super::reading::read_shard;
 use super::shard::Shared;
-use super::{HandedShard, KinesisError, ReadingPort};
+use super::{HandedShard, HandedShards, KinesisError, ReadingPort};
 
 impl KinesisIngress {
     /// Reads the shards that the home of the stream hands to this partition, until the partition
-    /// ends. Sends nothing to Kinesis before there is one, and asks only then for the name of the
-    /// consumer, if enhanced fan-out is configured.
+    /// ends.
     ///
     /// # Errors
     ///
@@ -28,34 +27,20 @@ impl KinesisIngress {
         self,
         inputs: mpsc::Sender<Input>,
         reading: Arc<dyn ReadingPort>,
-        consumer: impl Future<Output = Option<String>>,
+        handed: HandedShards,
     ) -> Result<(), KinesisError> {
         let closed = inputs.clone();
         // Boxed, because the future that reads is large.
-        let read = Box::pin(self.read_handed(inputs, reading, consumer));
+        let read = Box::pin(self.read_handed(inputs, reading, handed));
         Self::until_closed(closed, read).await
     }
 
     async fn read_handed(
-        mut self,
+        self,
         inputs: mpsc::Sender<Input>,
         reading: Arc<dyn ReadingPort>,
-        consumer: impl Future<Output = Option<String>>,
+        handed: HandedShards,
     ) -> Result<(), Stop> {
-        let (ingress, stream) = self.names();
-        let mut handed = reading.handed(ingress.clone(), stream.clone());
-        let planned = reading.expect_plan(ingress.clone(), stream.clone());
-        let found = Input::StreamFound { ingress, stream };
-        let sent = inputs.send(found).await;
-        sent.map_err(|_| Stop::PartitionClosed)?;
-        let mut shards = planned.await.map_err(|_| Stop::PartitionClosed)?;
-        // The home learns of ends from the partition itself.
-        shards.retain(|(_, position)| *position != ShardPosition::End);
-        if shards.is_empty() {
-            let first = handed.recv().await;
-            shards.push(first.ok_or(Stop::PartitionClosed)?);
-        }
-        self.set_consumer(consumer.await);
         let listed = self.list_first().await?;
         let shared = self.share(inputs, reading).await;
         let mut readers = Readers {
@@ -63,7 +48,7 @@ impl KinesisIngress {
             read: HashSet::new(),
             readers: JoinSet::new(),
         };
-        let outcome = readers.run(listed, shards, handed).await;
+        let outcome = readers.run(listed, handed).await;
         readers.readers.shutdown().await;
         outcome
     }
@@ -86,10 +71,9 @@ impl Readers {
     async fn run(
         &mut self,
         listed: Vec<ListedShard>,
-        shards: Vec<HandedShard>,
-        mut handed: mpsc::UnboundedReceiver<HandedShard>,
+        HandedShards { known, mut more }: HandedShards,
     ) -> Result<(), Stop> {
-        self.start(listed, shards).await?;
+        self.start(listed, known).await?;
         loop {
             tokio::select! {
                 Some(read) = self.readers.join_next() => {
@@ -97,9 +81,9 @@ impl Readers {
                         self.read.remove(&shard);
                     }
                 }
-                shard = handed.recv() => {
+                shard = more.recv() => {
                     let mut shards = vec![shard.ok_or(Stop::PartitionClosed)?];
-                    while let Ok(another) = handed.try_recv() {
+                    while let Ok(another) = more.try_recv() {
                         shards.push(another);
                     }
                     let listed = self.shared.list().await?;

@@ -56,10 +56,6 @@ impl KinesisIngress {
         Self { answers, ..self }
     }
 
-    pub(super) fn set_consumer(&mut self, consumer: Option<String>) {
-        self.options.consumer = consumer;
-    }
-
     /// Reads until the partition ends, that is, until the receiver of `inputs` is dropped.
     ///
     /// # Errors
@@ -90,12 +86,6 @@ impl KinesisIngress {
         }
     }
 
-    /// Id of the ingress and name of the stream.
-    pub(super) fn names(&self) -> (Arc<str>, Arc<str>) {
-        let options = &self.options;
-        (options.ingress.clone(), options.stream.clone())
-    }
-
     async fn read(
         self,
         inputs: mpsc::Sender<Input>,
@@ -108,7 +98,8 @@ impl KinesisIngress {
             shards = first.len(),
             "reading Kinesis stream"
         );
-        let (ingress, stream) = self.names();
+        let options = &self.options;
+        let (ingress, stream) = (options.ingress.clone(), options.stream.clone());
         let shared = self.share(inputs, reading).await;
         let planned = shared.reading.expect_plan(ingress.clone(), stream.clone());
         shared.send(Input::StreamFound { ingress, stream }).await?;

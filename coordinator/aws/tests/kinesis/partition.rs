@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use satchel_aws::kinesis::{
-    Applied, HandedShard, KinesisError, KinesisIngress, KinesisObserver, KinesisOptions,
-    ReadingPort,
+    Applied, KinesisError, KinesisIngress, KinesisObserver, KinesisOptions, ReadingPort,
 };
 use satchel_engine::address::Address;
 use satchel_engine::durable::Change;
@@ -50,10 +49,6 @@ impl ReadingPort for Port {
         let (start, started) = oneshot::channel();
         self.waiting.lock().unwrap().insert(shard, start);
         started
-    }
-
-    fn handed(&self, _: Arc<str>, _: Arc<str>) -> mpsc::UnboundedReceiver<HandedShard> {
-        mpsc::unbounded_channel().1
     }
 
     fn expect_plan(&self, _: Arc<str>, _: Arc<str>) -> oneshot::Receiver<Applied> {

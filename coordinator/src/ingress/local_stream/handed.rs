@@ -1,8 +1,8 @@
 //! Reading shards of a local stream that its home hands to another partition, as in Kinesis.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
+use satchel_aws::kinesis::HandedShards;
 use satchel_engine::input::Input;
 use satchel_engine::position::{ShardId, ShardPosition};
 use tokio::sync::mpsc;
@@ -20,9 +20,11 @@ impl Readers {
         self,
         inputs: mpsc::Sender<Input>,
         reading: Reading,
+        handed: HandedShards,
     ) -> Result<(), StreamError> {
         let mut readers = JoinSet::new();
-        let outcome = self.read_handed(&mut readers, inputs, reading).await;
+        let outcome = self.read_handed(&mut readers, inputs, reading, handed);
+        let outcome = outcome.await;
         readers.shutdown().await;
         outcome
     }
@@ -32,21 +34,9 @@ impl Readers {
         readers: &mut Reads,
         inputs: mpsc::Sender<Input>,
         reading: Reading,
+        HandedShards { known, mut more }: HandedShards,
     ) -> Result<(), StreamError> {
-        let ingress: Arc<str> = self.ingress.ingress.as_str().into();
-        let stream: Arc<str> = self.stream.name().into();
-        let mut handed = reading.handed(ingress.clone(), stream.clone());
-        let planned = reading.expect_plan(ingress.clone(), stream.clone());
-        let found = Input::StreamFound {
-            ingress: ingress.clone(),
-            stream: stream.clone(),
-        };
-        if inputs.send(found).await.is_err() {
-            return Ok(());
-        }
-        let Ok(mut shards) = planned.await else {
-            return Ok(());
-        };
+        let mut shards = known;
         let mut read = HashSet::new();
         loop {
             for (shard, after) in std::mem::take(&mut shards) {
@@ -56,8 +46,8 @@ impl Readers {
                 let index = parse_shard_id(&shard);
                 let index = index.ok_or_else(|| self.unknown_position(&shard))?;
                 let id = ShardId {
-                    ingress: ingress.clone(),
-                    stream: stream.clone(),
+                    ingress: self.ingress.ingress.as_str().into(),
+                    stream: self.stream.name().into(),
                     shard,
                 };
                 let reader = self.clone();
@@ -77,7 +67,7 @@ impl Readers {
                     },
                     Err(panicked) => std::panic::resume_unwind(panicked.into_panic()),
                 },
-                shard = handed.recv() => match shard {
+                shard = more.recv() => match shard {
                     Some(shard) => shards.push(shard),
                     None => return Ok(()),
                 },
