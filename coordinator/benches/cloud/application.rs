@@ -9,6 +9,8 @@ use satchel_testkit::{
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::relay;
+
 /// Memory of the function in MB.
 const FUNCTION_MEMORY_MB: u32 = 256;
 
@@ -52,7 +54,7 @@ impl Application {
             .latency(PricedService::Lambda, Latency::of(12.0, 14.0))
             .function(
                 "greeter",
-                PricedFunction::new(greeter::functions(), FUNCTION_MEMORY_MB),
+                PricedFunction::new(relay::bind(greeter::functions()), FUNCTION_MEMORY_MB),
             );
         let cloud = PricedCloud::start(options);
         for stream in ["names", "greetings"] {

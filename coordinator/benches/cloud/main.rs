@@ -13,6 +13,8 @@
 //! | `dial` | the same with each setting of `--commit-pace`, `--commit-depth` and `maxLinger` |
 //! | `partitions` | 100 and 800 calls/s with 1, 4 and 8 partitions in one process |
 //! | `table` | one call alone, and 100 and 800 calls/s, with the commit log in a DynamoDB table |
+//! | `hops` | what messages between partitions add to a call, in one process and between two |
+//! | `idle` | memory and requests of 1 to 64 partitions without work |
 //! | `streams` | 1,000 records/s from stream to stream |
 //! | `moves` | 8 partitions on two processes under 2,000 records/s: a join, planned moves, kills |
 //!
@@ -23,8 +25,11 @@
 
 mod application;
 mod calls;
+mod hops;
+mod idle;
 mod moves;
 mod priced;
+mod relay;
 mod streams;
 
 use std::time::Duration;
@@ -41,6 +46,8 @@ fn main() {
         "dial",
         "partitions",
         "table",
+        "hops",
+        "idle",
         "streams",
         "moves",
     ];
@@ -68,6 +75,12 @@ fn main() {
         }
         if wanted("table") {
             calls::in_table(time).await;
+        }
+        if wanted("hops") {
+            hops::measure(time).await;
+        }
+        if wanted("idle") {
+            idle::measure().await;
         }
         if wanted("streams") {
             streams::measure(time).await;

@@ -134,7 +134,7 @@ async fn members(app: &Dev) -> Value {
 }
 
 /// Waits until the processes have these numbers of partitions, in any order.
-async fn have(app: &Dev, expected: &[usize]) {
+pub(crate) async fn have(app: &Dev, expected: &[usize]) {
     loop {
         let members = members(app).await;
         let shares = members["members"].as_array().into_iter().flatten();

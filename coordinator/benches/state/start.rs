@@ -18,6 +18,7 @@ use satchel::store::DirectoryStore;
 use satchel_log::{Options, SnapshotPolicy};
 use satchel_protocol::reqreply::from_function::{Invocation, InvocationResponse, Response};
 use satchel_protocol::reqreply::{FromFunction, ToFunction, TypedValue, to_function};
+use satchel_testkit::resident_bytes;
 
 use crate::counting::Counting;
 use crate::owner::{ADDRESS_BYTES, Owner, VALUE_BYTES, address, registration};
@@ -198,7 +199,7 @@ impl Started {
         Self {
             first_answer,
             loaded: begun.elapsed(),
-            memory: process.memory(),
+            memory: resident_bytes(process.0.id()),
         }
     }
 }
@@ -222,15 +223,6 @@ impl Process {
         let addresses = (find("traffic"), find("admin"));
         thread::spawn(move || lines.for_each(drop));
         addresses
-    }
-
-    /// Returns the resident memory of the process in bytes.
-    fn memory(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()));
-        let status = status.expect("this benchmark needs Linux");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-        kilobytes.expect("a number of kB") * 1024
     }
 }
 

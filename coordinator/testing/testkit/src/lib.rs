@@ -73,7 +73,7 @@ pub use priced::{
     Bill, Latency, PricedCloud, PricedFollower, PricedFunction, PricedOptions, PricedService,
     Throttle, Usage,
 };
-pub use processes::{is_alive, kill};
+pub use processes::{is_alive, kill, resident_bytes};
 pub use proxy::{Fault, ProxiedRequest, Proxy};
 pub use python::python_with;
 

@@ -28,6 +28,19 @@ pub fn is_alive(pid: u32) -> bool {
     !state.is_empty() && !state.starts_with('Z')
 }
 
+/// Resident memory of a process in bytes.
+///
+/// # Panics
+///
+/// When the system is not Linux, or the process has ended.
+pub fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
+    let status = status.expect("the process runs, on Linux");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kilobytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    kilobytes.expect("a number of kB") * 1024
+}
+
 /// Processes that carry `mark`, with their command lines.
 pub(crate) fn marked(mark: &str) -> Vec<(u32, String)> {
     let mark = format!("{MARK}={mark}");
