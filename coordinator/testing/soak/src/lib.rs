@@ -45,6 +45,7 @@ mod peer_links;
 mod random;
 mod retrying_client;
 mod sabotage;
+mod socket_owner;
 mod spread_chaos;
 mod supervisor;
 mod verification;

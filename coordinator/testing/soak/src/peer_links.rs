@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use crate::socket_owner;
 
 /// Size of a buffer in bytes.
 const BUFFER_BYTES: usize = 16 * 1024;
@@ -112,9 +113,12 @@ impl Target {
             let Ok((stream, client)) = listener.accept().await else {
                 continue;
             };
-            let pids = lock(&self.pids).clone();
-            let owner = |pid: &Option<u32>| pid.is_some_and(|pid| owns_socket(pid, client));
-            let from = pids.iter().position(owner);
+            let from = match (client, stream.local_addr()) {
+                (SocketAddr::V4(client), Ok(SocketAddr::V4(here))) => {
+                    socket_owner::owner(&lock(&self.pids).clone(), client, here)
+                }
+                _ => None,
+            };
             let link = from.map(|from| (from, self.index));
             let (port, conditions) = (self.port, self.conditions.clone());
             tokio::spawn(async move {
@@ -183,35 +187,6 @@ async fn pump(
             .await;
         to.write_all(&buffer[..bytes]).await?;
     }
-}
-
-/// True if the process has the socket with this local address.
-fn owns_socket(pid: u32, address: SocketAddr) -> bool {
-    let process = Path::new("/proc").join(pid.to_string());
-    let Some(inode) = inode_of(&process, address) else {
-        return false;
-    };
-    let socket = format!("socket:[{inode}]");
-    let Ok(files) = std::fs::read_dir(process.join("fd")) else {
-        return false;
-    };
-    let mut links = files.filter_map(|file| std::fs::read_link(file.ok()?.path()).ok());
-    links.any(|link| link.as_os_str() == socket.as_str())
-}
-
-/// Inode of the socket with this local address, as Linux lists it: in hexadecimal, the address in
-/// the order of the bytes of this machine.
-fn inode_of(process: &Path, address: SocketAddr) -> Option<String> {
-    let SocketAddr::V4(address) = address else {
-        return None;
-    };
-    let ip = u32::from_ne_bytes(address.ip().octets());
-    let local = format!("{ip:08X}:{:04X}", address.port());
-    let table = std::fs::read_to_string(process.join("net/tcp")).ok()?;
-    let mut rows = table.lines().map(|row| row.split_whitespace());
-    let mut row = rows.find_map(|mut row| (row.nth(1)? == local).then_some(row))?;
-    // The fields between: remote address, state, queues, timer, retransmissions, user, timeout.
-    row.nth(7).map(str::to_owned)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
