@@ -8,6 +8,7 @@
 //! | within | two, of one partition | one |
 //! | across | two, of two partitions; the answer crosses back | three |
 //!
+//! The partitions of one process share its `--commit-pace`, so the last of the three waits for it.
 //! So `across - within` is two hops, `within - direct` a function, and what is left of `direct`
 //! without a function is one commit and the request itself.
 
@@ -26,13 +27,18 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// Measures hops within a process and between two.
 pub(crate) async fn measure(time: Duration) {
-    println!("hops between {PARTITIONS} partitions, one call at a time, default settings");
+    println!("hops between {PARTITIONS} partitions, one call at a time");
     println!(
         "{:<16} {:>7} {:>10} {:>10} {:>10} {:>10} {:>10} {:>14}",
         "", "calls", "direct ms", "within ms", "across ms", "commit ms", "hop ms", "hop - commit"
     );
-    for (name, peer) in [("one process", false), ("two processes", true)] {
+    for (name, pace, peer) in [
+        ("one process", None, false),
+        ("without a pace", Some("0ms"), false),
+        ("two processes", None, true),
+    ] {
         let mut settings = Settings {
+            pace,
             arguments: vec![format!("--partitions={PARTITIONS}")],
             ..Settings::default()
         };

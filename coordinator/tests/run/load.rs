@@ -11,7 +11,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -37,13 +37,18 @@ pub(crate) fn number(name: &str, default: u64) -> u64 {
 
 /// The greeter's module file with exactly-once delivery of greetings, and with additional fields
 /// for its ingress.
-pub(crate) fn module(dir: &Path, ingress_fields: &str) -> std::path::PathBuf {
+pub(crate) fn module(dir: &Path, ingress_fields: &str) -> PathBuf {
+    let exactly_once = "  delivery: exactly-once\n  requestTimeout: 1s\n";
+    module_with(dir, ingress_fields, exactly_once)
+}
+
+/// The greeter's module file with further fields of its ingress and its egress.
+pub(crate) fn module_with(dir: &Path, ingress_fields: &str, egress_fields: &str) -> PathBuf {
     let text = std::fs::read_to_string(example("greeter").join("module.yaml")).unwrap();
     let begin = "  startupPosition:";
     let text = text.replace(begin, &format!("{ingress_fields}{begin}"));
     let path = dir.join("module.yaml");
-    let exactly_once = "  delivery: exactly-once\n  requestTimeout: 1s\n";
-    std::fs::write(&path, text + exactly_once).unwrap();
+    std::fs::write(&path, text + egress_fields).unwrap();
     path
 }
 

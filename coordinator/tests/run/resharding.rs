@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use aws_sdk_kinesis::types::{ScalingType, Shard};
-use satchel_testkit::{Cloud, example};
+use satchel_testkit::Cloud;
 
 use super::load::{
     Greetings, Producer, all_are_counted_once, all_are_greeted_in_order, all_are_greeted_once,
-    cloud, module,
+    cloud, module, module_with,
 };
 
 const STREAM: &str = "names";
@@ -101,10 +101,14 @@ async fn order_per_key_holds_while_the_stream_is_resharded_under_load_with_fan_o
 /// Reading of a shard that its partition does not plan, in the log.
 const HANDED: &str = "reading a shard for the partition that plans its stream";
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn rule_24_order_per_key_holds_while_shards_move_over_partitions_of_two_processes() {
+async fn order_holds_over_partitions(consumer: &str) {
     let cloud = cloud(4).await;
-    let module = example("greeter").join("module.yaml");
+    let dir = tempfile::tempdir().unwrap();
+    let module = module_with(
+        dir.path(),
+        &format!("  consumer: {{type: {consumer}}}\n"),
+        "",
+    );
     let setup = cloud.setup(&module).env("SATCHEL_PARTITIONS", "4");
     let setup = setup.env("SATCHEL_PEER", "127.0.0.1:0");
     let mut one = setup.start().await;
@@ -129,4 +133,14 @@ async fn rule_24_order_per_key_holds_while_shards_move_over_partitions_of_two_pr
     assert_eq!((one.code, two.code), (Some(0), Some(0)));
     let handed = [&one, &two].map(|ended| ended.printed.matches(HANDED).count());
     assert!(handed.iter().sum::<usize>() >= 4, "{handed:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_24_order_per_key_holds_while_shards_move_over_partitions_of_two_processes() {
+    order_holds_over_partitions("polling").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rule_24_the_same_holds_if_all_partitions_read_as_one_fan_out_consumer() {
+    order_holds_over_partitions("fan-out").await;
 }
