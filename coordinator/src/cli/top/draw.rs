@@ -31,6 +31,9 @@ pub(super) const PLOTS: [Plot; 8] = [
 const PLOT_WIDTH_MIN: u16 = 19;
 const PLOT_COLUMNS_MAX: u16 = 8;
 
+/// Greatest height of a plot with its label.
+const PLOT_HEIGHT_MAX: u16 = 4;
+
 /// Height of a window from which on there is a line with the views, and with details.
 const TABS_HEIGHT_MIN: u16 = 8;
 const DETAILS_HEIGHT_MIN: u16 = 14;
@@ -325,6 +328,9 @@ impl Pen<'_> {
             let wrapped = wrap(&text, width);
             let more = warnings.len() - at - 1;
             let room = rows_max - lines.len();
+            if room == 0 {
+                break;
+            }
             // A line stays free to say that there are more.
             let fits = wrapped.len() + usize::from(more > 0) <= room;
             if !fits && !lines.is_empty() {
@@ -349,7 +355,7 @@ impl Pen<'_> {
         let columns = (area.width / PLOT_WIDTH_MIN).clamp(1, PLOT_COLUMNS_MAX);
         let plots = u16::try_from(PLOTS.len()).unwrap_or(u16::MAX);
         let rows = plots.div_ceil(columns);
-        let height = (area.height / 2 / rows).min(6);
+        let height = (area.height / 2 / rows).min(PLOT_HEIGHT_MAX);
         if height == 0 {
             return area;
         }

@@ -223,10 +223,10 @@ fn small_windows_show_the_most_important_and_large_ones_everything() {
     assert_eq!(
         screen(&app(), 20, 5),
         "\
-shop serving · Overv
-!! 1 of 2: Endpoint…
-Endpoints (2)
-Endpoint    State
+shop serving · Over…
+!! Endpoint billing
+Endpoint  State
+billing   down for …
 ? help · / filter ·…
 "
     );
