@@ -98,6 +98,10 @@ kinesis-servers:
 console:
     .ci/run console
 
+# The administration port and its description, with schemathesis
+api:
+    .ci/run api
+
 # Kafka against a broker, which needs Java and Maven
 kafka:
     .ci/run kafka

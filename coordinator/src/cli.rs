@@ -31,6 +31,7 @@ mod status;
 mod stream;
 mod target;
 mod timers;
+mod top;
 mod validate;
 mod verify;
 
@@ -59,6 +60,7 @@ use crate::cli::state::StateCommand;
 use crate::cli::status::StatusArgs;
 use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
+use crate::cli::top::TopArgs;
 use crate::cli::validate::ValidateArgs;
 use crate::cli::verify::VerifyArgs;
 use crate::config::{DevConfig, RunConfig};
@@ -105,6 +107,8 @@ pub enum ClientCommand {
     Health(HealthArgs),
     /// Show the health of endpoints, functions, ingresses and egresses
     Status(StatusArgs),
+    /// Show the console's overview in the terminal, live: warnings, rates, health, lag, partitions
+    Top(TopArgs),
     /// Write to and read from local streams
     #[command(subcommand)]
     Stream(StreamCommand),
@@ -154,6 +158,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Send(args) => call::run("send", args).await,
         ClientCommand::Health(args) => health::run(&args).await,
         ClientCommand::Status(args) => status::run(&args).await,
+        ClientCommand::Top(args) => Box::pin(top::run(&args)).await,
         ClientCommand::Stream(command) => stream::run(command).await,
         ClientCommand::DeadLetters(command) => dead_letters::run(command).await,
         ClientCommand::Timers(command) => timers::run(command).await,

@@ -141,6 +141,15 @@ impl Failure {
         ))
     }
 
+    /// Creates the failure of `satchel top` in a binary without it.
+    #[cfg(not(feature = "top"))]
+    pub(crate) fn needs_top() -> Self {
+        Self::usage(
+            "this satchel was built without `satchel top`; build it with the cargo feature `top`, \
+             which is on by default: cargo build --release --bin satchel",
+        )
+    }
+
     /// Creates a failure of the command line or a module file.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(Exit::Usage, message)

@@ -57,6 +57,12 @@ impl Client {
         })
     }
 
+    /// URL of the application.
+    #[cfg(feature = "top")]
+    pub(crate) fn base(&self) -> &str {
+        &self.base
+    }
+
     /// Builds a request for `path`, which begins with `/` and is percent-encoded.
     pub(crate) fn request(&self, method: Method, path: &str) -> RequestBuilder {
         let request = self.http.request(method, format!("{}{path}", self.base));
@@ -160,7 +166,7 @@ fn error_code(body: &[u8]) -> Option<String> {
 }
 
 /// Formats an error in our form as `message (code, status)`, and any other as it is.
-fn describe(status: StatusCode, body: &[u8]) -> String {
+pub(crate) fn describe(status: StatusCode, body: &[u8]) -> String {
     let error: Option<Value> = serde_json::from_slice(body).ok();
     let field = |name: &str| error.as_ref()?.get("error")?.get(name)?.as_str();
     match (field("code"), field("message")) {

@@ -228,16 +228,11 @@ fn table(list: &List, entries: &[Value]) -> String {
     table
 }
 
-/// Returns a value as a cell: a dash for none, and blanks for control characters.
+/// Returns a value as a cell: a dash for none.
 fn text(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
-        Value::String(text) => {
-            let chars = text.chars();
-            chars
-                .map(|it| if it.is_control() { ' ' } else { it })
-                .collect()
-        }
+        Value::String(text) => output::printable(text),
         other => other.to_string(),
     }
 }

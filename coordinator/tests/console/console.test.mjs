@@ -369,6 +369,17 @@ test('many dead letters are retried and dropped, and only those that match', asy
   await page.close();
 });
 
+test('warnings are those of `satchel top`', async () => {
+  const cases = JSON.parse(readFileSync(join(process.env.SOURCE, 'warnings.json'), 'utf8'));
+  const page = await open('#/');
+  const shown = await page.evaluate(async (all) => {
+    const { warningsOf } = await import('/console/warnings.js');
+    return all.map(({ given }) => warningsOf(given).map(({ tone, text, todo }) => [tone, text, todo]));
+  }, cases);
+  cases.forEach(({ name, shown: expected }, at) => assert.deepEqual(shown[at], expected, name));
+  await page.close();
+});
+
 test('an ingress and a function are paused and resumed', async () => {
   const page = await open('#/connectors');
   const paused = async () => {

@@ -47,6 +47,8 @@ def invoke(body):
     order = json.loads(batch.state[ORDER] or b'{"lines": {}}')
     answer = Answer()
     for index, (caller, message) in enumerate(zip(batch.callers, batch.messages)):
+        if not isinstance(message, dict):
+            raise Rejection("a message is an object", index)
         if "invalid" in message:
             raise Rejection(message["invalid"], index)
         if "item" in message:

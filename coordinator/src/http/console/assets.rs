@@ -51,6 +51,7 @@ const FILES: &[(&str, &str, &[u8])] = files![
     SCRIPT "dialogs.js",
     SCRIPT "plot.js",
     SCRIPT "warnings.js",
+    SCRIPT "warning-texts.js",
     SCRIPT "pages/overview.js",
     SCRIPT "pages/addresses.js",
     SCRIPT "pages/address.js",

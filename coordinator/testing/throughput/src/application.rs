@@ -49,7 +49,8 @@ pub(crate) struct Running {
     function_server: Option<Child>,
     /// `host:port` of the traffic port.
     pub(crate) traffic: String,
-    admin: String,
+    /// `host:port` of the administration port.
+    pub(crate) admin: String,
     _module: TempDir,
 }
 

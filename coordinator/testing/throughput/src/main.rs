@@ -12,6 +12,7 @@
 //! | `http-10000`, `http-100` | stream → StateFun's protocol over HTTP → stream |
 //! | `call-1`, `call-64`, `call-256` | `/call` by that many clients, each with keys of its own |
 //! | `call-one-key` | `/call` by 64 clients, all with the same key |
+//! | `consoles` | a console that is open, and calls beside fifty: see [`consoles`] |
 //!
 //! Every message reads and writes a state of its address, and its effect waits for its commit. The
 //! binary, the handlers (the example `greeter`), the clients and the disk share this machine. CPU
@@ -32,6 +33,7 @@
 
 mod application;
 mod calls;
+mod consoles;
 mod cpu;
 mod other;
 mod streams;
@@ -51,6 +53,8 @@ struct Options {
     rounds: usize,
     durable: bool,
     contenders: Vec<Contender>,
+    /// True if consoles are measured.
+    consoles: bool,
 }
 
 /// A system or build that is measured.
@@ -154,6 +158,16 @@ fn main() {
         return other::load();
     }
     let options = options();
+    if options.consoles {
+        for contender in &options.contenders {
+            if let Contender::Build(build) = contender {
+                consoles::measure(build, &options);
+            }
+        }
+    }
+    if options.works.is_empty() {
+        return;
+    }
     println!(
         "{:<14} {:<8} {:>10} {:>12} {:>12} {:>8} {:>8} {:>7}",
         "work", "of", "per second", "coordinator", "functions", "p50 ms", "p99 ms", "ratio"
@@ -216,6 +230,7 @@ fn options() -> Options {
         rounds: 1,
         durable: true,
         contenders: Vec::new(),
+        consoles: false,
     };
     let mut partitions = vec![None];
     let mut arguments = std::env::args().skip(1);
@@ -256,6 +271,7 @@ fn options() -> Options {
                 let other = Other { name, command };
                 options.contenders.push(Contender::Other(other));
             }
+            "consoles" => options.consoles = true,
             name => {
                 let known = WORKS.iter().find(|(known, _)| *known == name);
                 let known = known.unwrap_or_else(|| panic!("`{name}` is not the name of a work"));
@@ -263,7 +279,7 @@ fn options() -> Options {
             }
         }
     }
-    if options.works.is_empty() {
+    if options.works.is_empty() && !options.consoles {
         options.works = WORKS.iter().map(|(_, work)| *work).collect();
     }
     if !options
