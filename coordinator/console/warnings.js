@@ -106,6 +106,10 @@ export function warningsOf({ ready, process, functions, ingresses, members }) {
         'Start another process, or see the log of the processes.');
     }
   }
+  if (process?.changes_need === 'link' && !process.may_change) {
+    add('dim', 'This console is read-only, because it was opened without the token of its link.',
+      'Open the link that satchel dev printed to change something from here.');
+  }
   if (process?.changes_need === 'impossible') {
     add('dim', 'This console is read-only, because the process has no token for administration.',
       'Start it with --admin-token-file to change something from here.');
