@@ -140,12 +140,14 @@ function curve(edge, { at, bends, height }) {
     };
   }
   if (!through) {
-    // It leads back, below everything between.
-    const y = Math.min(height - 12, Math.max(from.y, to.y) + NODE.height);
-    const [x1, x2] = [from.x + NODE.width / 2, to.x + NODE.width / 2];
-    const [y1, y2] = [from.y + NODE.height / 2, to.y + NODE.height / 2];
-    return { d: `M${x1} ${y1} C${x1} ${y + 14} ${x2} ${y + 14} ${x2} ${y2 + 4}`,
-      x: (x1 + x2) / 2, y: y + 4 };
+    // It leads back, below everything, and through the gaps between layers.
+    const lane = height - 10;
+    const [x1, y1, x2, y2] = [from.x + NODE.width, from.y + 9, to.x, to.y + 9];
+    return {
+      d: `M${x1} ${y1} C${x1 + 40} ${y1} ${x1 + 40} ${lane} ${x1} ${lane} L${x2} ${lane}`
+        + ` C${x2 - 40} ${lane} ${x2 - 40} ${y2} ${x2 - 5} ${y2}`,
+      x: (x1 + x2) / 2, y: lane - 4,
+    };
   }
   const points = [{ x: from.x + NODE.width, y: from.y }];
   for (const id of through) {
@@ -169,7 +171,7 @@ function cut(text, length) {
 
 function Node({ node, at }) {
   const { x, y } = at.get(node.id);
-  return html`<a href=${node.href} class="node ${node.kind}" aria-label=${node.label}>
+  return html`<a href=${node.href} class="node ${node.kind}">
     <title>${node.label}</title>
     <rect x=${x} y=${y - NODE.height / 2} width=${NODE.width} height=${NODE.height} rx="7" />
     <text class="above" x=${x + 12} y=${y - 5}>${cut(node.above, 26)}</text>

@@ -263,10 +263,10 @@ function Mailbox({ view, box }) {
     ['Mailbox', view.backlog.messages === 0 ? 'empty'
       : `${plural(view.backlog.messages, 'message')}, ${bytes(view.backlog.bytes)}`],
     ['In flight', box?.in_flight ? html`a batch of ${plural(box.in_flight.messages, 'message')},
-      sent <${Time} at=${box.in_flight.since} />` : view.in_flight ? 'one batch' : 'nothing'],
+      ${' '}sent <${Time} at=${box.in_flight.since} />` : view.in_flight ? 'one batch' : 'nothing'],
     view.suspended !== null && ['Suspended by', html`${reason(view.suspended)}
       ${box?.suspended_since && html`<div class="dim">the message at the head,
-        <${Time} at=${box.suspended_since} /></div>`}`],
+        ${' '}<${Time} at=${box.suspended_since} /></div>`}`],
     view.function_stopped && ['Function', reason(view.function_stopped)],
     failing && ['Last failure', html`${reason(failing.reason)}
       <span class="dim"> ${plural(failing.attempts, 'attempt')}</span>`],

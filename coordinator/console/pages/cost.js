@@ -8,7 +8,7 @@ const SPANS = [['today', 'Today (UTC), or since the start'], ['recent', 'The las
 
 function quantity({ quantity: value, unit }) {
   const number = Number(value);
-  const digits = number < 0.001 ? number.toPrecision(2) : short(number);
+  const digits = number < 0.01 ? number.toPrecision(2) : short(number);
   return `${digits} ${unit}`;
 }
 
@@ -18,19 +18,20 @@ function Positions({ positions, sum, label, by }) {
   return html`<${Table} label=${label} columns=${columns}>
     ${positions.map((one) => html`<tr><td>${one.name}</td>
       <td class="number">${quantity(one)}</td><td class="number">${dollars(one.dollars)}</td>
-      ${by && html`<td><${Badge} tone=${one.by === 'count' ? 'ok' : 'dim'}>${one.by}<//></td>`}
+      ${by && html`<td class="kind">
+        <${Badge} tone=${one.by === 'count' ? 'ok' : 'dim'}>${one.by}<//></td>`}
     </tr>`)}
     <tr class="sum"><td>Sum</td><td></td><td class="number">${dollars(sum)}</td>
       ${by && html`<td></td>`}</tr><//>`;
 }
 
 function Dial({ dial, month }) {
-  const text = (value) => (dial.unit ? `${value} ${dial.unit}` : String(value));
+  const text = (value) => `${Number(value)} ${dial.unit}`;
   return html`<${Panel} title=${dial.dial}><${Table} label="Bills by ${dial.dial}"
     columns=${['Value', '#A month', '#Change', '#Commit takes']}>
     ${dial.options.map((option) => {
       const change = option.dollars - month;
-      return html`<tr class=${option.present ? 'open' : ''}><td>${text(option.value)}
+      return html`<tr class=${option.present ? 'open' : ''}><td class="kind">${text(option.value)}
         ${option.present && html` <${Badge} tone="ok">now<//>`}</td>
         <td class="number">${dollars(option.dollars)}</td>
         <td class="number">${Math.abs(change) < 0.005 ? '–'
@@ -88,7 +89,7 @@ function Bill({ bill }) {
       <${Dial} key=${dial.dial} dial=${dial} month=${month.dollars} />`)}</div>
     <p class="dim">By the model, with the load below. A commit that takes longer lets answers wait
       longer; <code>satchel run --help</code> explains the flags, the module file has
-      <code>maxLinger</code>.</p>
+      ${' '}<code>maxLinger</code>.</p>
     <${Panel} title="Observed load"><${Load} load=${bill.load} /><//>
     <${Panel} title="Processes"><${Processes} processes=${bill.processes} /><//>
     <${Panel} title="What the figures rest on"><ul class="list">

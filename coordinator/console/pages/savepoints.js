@@ -70,7 +70,7 @@ function List({ savepoints, root }) {
       <td><code>${one.savepoint}</code>${!one.complete && html` <${Badge} tone="bad"
         title="Its creator died. It can only be deleted.">incomplete<//>`}</td>
       <td><${Time} at=${one.created_at} /></td>
-      <td>${one.committed_at}</td>
+      <td><time datetime=${one.committed_at}>${one.committed_at}</time></td>
       <td class="wide">${one.comment || html`<span class="dim">–</span>`}</td>
       <td>${root ? html`<code>--restore ${quoted(`${root}@${one.savepoint}`)}</code>`
         : html`<span class="dim">state in memory</span>`}</td>

@@ -347,7 +347,7 @@ test('the graph has the edges of real messages, as the command line prints them'
 
 test('the bill is what was counted, and says that nothing is paid', async () => {
   const page = await open('#/cost');
-  await page.getByText('Nothing of this is paid').waitFor();
+  await page.getByText('Nothing of this is paid.', { exact: true }).waitFor();
   const [told] = await world.cli('cost', '--of-running', '--format', 'json');
   assert.equal(told.paid, false);
   const sum = page.getByRole('group', { name: 'Positions of a month' }).locator('tr.sum');
