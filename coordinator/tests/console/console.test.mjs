@@ -361,6 +361,7 @@ test('the bill is what was counted, and says that nothing is paid', async () => 
   const counted = told.processes[0].counted;
   assert.ok(counted.calls >= ADDRESSES && counted.files > 0 && counted.requests > 0);
   await page.getByLabel('Tasks on Fargate').fill('0');
+  await page.keyboard.press('Tab');
   const month = page.getByRole('group', { name: 'Positions of a month' });
   await until(async () => !(await month.innerText()).includes('Fargate'), 'no task, no Fargate');
   await page.screenshot({ path: join(SCREENSHOT_FOLDER, 'cost-whole.png'), fullPage: true });

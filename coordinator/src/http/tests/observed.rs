@@ -12,7 +12,6 @@ use super::admin::silent;
 use super::*;
 use crate::cost::CostSettings;
 use crate::status::fixture;
-use crate::store::s3::{S3Operation, S3Outcome, S3Request};
 
 /// A partition that has read a record for alice, and knows three shards.
 fn partition() -> Partition {
@@ -212,7 +211,7 @@ async fn the_bill_is_that_of_what_was_counted_once_the_state_is_open() {
     let process = process(silent).await;
     assert_eq!(show(&process, "/api/cost").await, json!({"processes": []}));
     process.metrics.declare_cost_settings(CostSettings {
-        store: "s3".to_owned(),
+        store: "local".to_owned(),
         commit_pace_ms: 50,
         commit_interval_ms: 1_000,
         commit_depth: 2,
@@ -222,19 +221,14 @@ async fn the_bill_is_that_of_what_was_counted_once_the_state_is_open() {
         partitions: 0,
     });
     for _ in 0..3 {
-        process.metrics.observe_s3_request(S3Request {
-            operation: S3Operation::PutObject,
-            outcome: S3Outcome::Done,
-            object_bytes: 100,
-            elapsed: Duration::ZERO,
-        });
+        process.metrics.observe_file_written(100);
     }
     let bill = show(&process, "/api/cost?function_memory=512&tasks=3").await;
     let counting = &bill["processes"][0];
     assert_eq!(counting["process"], "0a0a");
-    assert_eq!(counting["counted"]["s3_puts"], 3);
+    assert_eq!(counting["counted"]["files"], 3);
     assert_eq!(counting["settings"]["partitions"], 1);
-    assert_eq!(bill["paid"], true);
+    assert_eq!(bill["paid"], false);
     let puts = bill["so_far"]["positions"].as_array().unwrap();
     let puts = puts.iter().find(|it| it["name"] == "S3 PUT").unwrap();
     assert!(puts["dollars"].as_f64() > Some(0.0), "{puts}");
