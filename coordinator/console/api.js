@@ -62,6 +62,21 @@ export function setToken(value) {
   dispatchEvent(new CustomEvent('satchel-token'));
 }
 
+/**
+ * Takes the token out of a link to the console, as `satchel dev` prints it, so that it is neither
+ * shown nor in the history of the tab.
+ */
+function takeToken() {
+  const linked = /^#token=([0-9a-f]+)$/.exec(location.hash)?.[1];
+  if (!linked) return;
+  history.replaceState(null, '', `${location.pathname}#/`);
+  setToken(linked);
+}
+
+takeToken();
+// The link may be opened in a tab that shows the console already.
+addEventListener('hashchange', takeToken);
+
 export function authorization() {
   return session ? { authorization: `Bearer ${session}` } : {};
 }

@@ -6,15 +6,21 @@ import { useLive } from './live.js';
 import { Badge, Field, Loading, Problem, Process } from './parts.js';
 import { Address } from './pages/address.js';
 import { Addresses } from './pages/addresses.js';
+import { Application } from './pages/application.js';
 import { Connectors } from './pages/connectors.js';
+import { Cost } from './pages/cost.js';
 import { Letters } from './pages/letters.js';
 import { Overview } from './pages/overview.js';
+import { Savepoints } from './pages/savepoints.js';
 
 const PAGES = [
   { path: '/', title: 'Overview', key: 'o', page: Overview },
   { path: '/addresses', title: 'Addresses', key: 'a', page: Addresses },
   { path: '/dead-letters', title: 'Dead letters', key: 'd', page: Letters },
   { path: '/connectors', title: 'Ingresses & egresses', key: 'i', page: Connectors },
+  { path: '/application', title: 'Application', key: 'p', page: Application },
+  { path: '/savepoints', title: 'Savepoints', key: 's', page: Savepoints },
+  { path: '/cost', title: 'Cost', key: 'c', page: Cost },
 ];
 
 function parseFragment() {
@@ -44,15 +50,20 @@ function addressOf(path) {
   }
 }
 
-export function askForToken() {
+/** The token in a text: a link to the console, or the token itself. */
+function tokenIn(text) {
+  return text.trim().replace(/^.*#token=/, '');
+}
+
+export function askForToken(need) {
   openDialog(function Token({ close, dialog }) {
     const [value, setValue] = useState('');
     const run = async () => {
       const before = token();
-      setToken(value.trim());
+      setToken(tokenIn(value));
       try {
         const process = await get('/process');
-        if (process.changes_need === 'token' && !process.may_change) {
+        if (process.changes_need !== 'nothing' && !process.may_change) {
           throw new Error('The token is wrong.');
         }
       } catch (error) {
@@ -63,8 +74,11 @@ export function askForToken() {
     };
     return html`<${Change} title="Token for administration" action="Use this token" run=${run}
       ready=${value.trim() !== ''} close=${close} dialog=${dialog}>
-      <p>The file of <code>--admin-token-file</code> has it. It is sent with each request of this
-        tab, and forgotten when the tab is closed.</p>
+      <p>${need === 'link'
+        ? html`<code>satchel dev</code> printed a link to the console that has it. Open that link,
+          or enter it here.`
+        : html`The file of <code>--admin-token-file</code> has it.`}
+        ${' '}It is sent with each request of this tab, and forgotten when the tab is closed.</p>
       <${Field} label="Token"><input type="password" autocomplete="off" autofocus value=${value}
         onInput=${(event) => setValue(event.currentTarget.value)} /><//>
     <//>`;
@@ -72,7 +86,9 @@ export function askForToken() {
 }
 
 function Access({ process }) {
-  if (token()) {
+  // That of a former start of `satchel dev` is of no use.
+  const isWrong = process && process.changes_need !== 'nothing' && !process.may_change;
+  if (token() && !isWrong) {
     const forget = () => {
       setToken(null);
       say('The token was forgotten.');
@@ -83,7 +99,8 @@ function Access({ process }) {
   if (process?.changes_need === 'impossible') {
     return html`<${Badge} title="The process has no token (--admin-token-file)">read-only<//>`;
   }
-  return html`<button type="button" class="primary" onClick=${askForToken}>Enter token</button>`;
+  return html`<button type="button" class="primary"
+    onClick=${() => askForToken(process?.changes_need)}>Enter token</button>`;
 }
 
 const THEMES = { system: 'System theme', light: 'Light theme', dark: 'Dark theme' };

@@ -44,6 +44,15 @@ export function duration(seconds) {
   return `${Math.floor(value / 86_400)} d ${Math.floor((value % 86_400) / 3600)} h`;
 }
 
+/** An amount of US dollars, with the digits that matter. */
+export function dollars(value) {
+  const number = Number(value);
+  if (number === 0) return '$0';
+  if (number < 0.01) return `$${number.toPrecision(2)}`;
+  return `$${number.toLocaleString('en-US', {
+    minimumFractionDigits: 2, maximumFractionDigits: number < 1 ? 4 : 2 })}`;
+}
+
 /** Time since, or until, a moment. */
 export function relative(text) {
   const seconds = (Date.now() - Date.parse(text)) / 1000;

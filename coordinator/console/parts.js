@@ -99,7 +99,7 @@ export function parseAddress(text) {
 export function Act({ onClick, children, tone = '', disabled, label }) {
   const { process, askForToken } = useContext(Process);
   const never = process?.changes_need === 'impossible';
-  const act = process?.may_change ? onClick : askForToken;
+  const act = process?.may_change ? onClick : () => askForToken(process?.changes_need);
   return html`<button type="button" class=${tone} onClick=${act} aria-label=${label}
     disabled=${disabled || never} title=${never ? 'The process has no token for administration'
       : undefined}>${children}</button>`;

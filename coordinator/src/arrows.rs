@@ -40,8 +40,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("requests", "metrics random"),
     (
         "http",
-        "bounded clock egress log_limit metrics module offline readiness requests sources status \
-         streams",
+        "bounded clock cost egress error log_limit metrics module offline readiness requests sources \
+         status streams",
     ),
     (
         "runtime",
@@ -50,7 +50,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "peer",
-        "clock error http log_limit metrics readiness requests runtime sources",
+        "clock cost error http log_limit metrics readiness requests runtime sources",
     ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
@@ -58,8 +58,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("servers", "bounded config error http metrics"),
     (
         "assemble",
-        "config container egress error http ingress metrics module offline readiness requests \
-         runtime servers sources store",
+        "config container cost egress error http ingress metrics module offline random readiness \
+         requests runtime servers sources store",
     ),
     (
         "cli",
@@ -69,7 +69,7 @@ const ALLOWED: &[(&str, &str)] = &[
     (
         "dev",
         "assemble clock config destinations egress error http ingress invoker log_limit \
-         metrics module open_files readiness runtime servers store streams",
+         metrics module open_files random readiness runtime servers store streams",
     ),
     (
         "run",

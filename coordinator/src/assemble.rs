@@ -16,27 +16,31 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use satchel_engine::endpoint::Endpoints;
+use satchel_engine::endpoint::{Endpoints, LINGER_MAX_MS, Linger};
 use satchel_engine::output::Stoppages;
 use satchel_engine::partition::Config;
 use satchel_log::{Condensation, MemoryStore, Options, SnapshotPolicy};
 use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
 
 use crate::config::{CommitPolicy, ProcessArgs};
 use crate::container;
+use crate::cost::CostSettings;
 use crate::egress::Egress;
 use crate::error::{Exit, Failure};
 use crate::http::{
-    Admin, AdminAccess, BodyLimits, Console, Token, Traffic, TrafficLimits, admin_routes,
-    console_routes, traffic_routes,
+    Admin, AdminAccess, BodyLimits, Console, Declared, DeclaredEndpoint, DeclaredFile,
+    DeclaredSetting, Savepoints, Token, Traffic, TrafficLimits, admin_routes, console_routes,
+    traffic_routes,
 };
 #[cfg(feature = "aws")]
 use crate::http::{AdminRights, Members, members_routes};
 use crate::ingress::Ingress;
 use crate::metrics::emf::{self, EmfOptions, EmfReporter};
-use crate::metrics::{Metrics, Role};
-use crate::module::Application;
+use crate::metrics::{Metrics, Role, SAMPLE_INTERVAL};
+use crate::module::{Application, EgressAdapter, EndpointAdapter, EndpointSpec, IngressAdapter};
 use crate::offline::{Fork, Past, Restored, restore};
+use crate::random;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::runtime::dispatch::Destination;
@@ -66,8 +70,12 @@ pub(crate) struct Process {
     pub(crate) sources: Sources,
     /// Functions and ingresses that stand still.
     pub(crate) stoppages: watch::Sender<Stoppages>,
+    /// Random name, which tells processes apart.
+    name: Arc<str>,
     /// Past of the durable state, once it is open.
     past: Past,
+    /// Savepoints of the durable state.
+    savepoints: Savepoints,
     /// Ports of StateFun's playground.
     pub(crate) playground: Playground,
     /// Writer of metrics to standard output, until the process ends.
@@ -84,10 +92,11 @@ pub(crate) struct Tokens {
 }
 
 /// Right to change something over the administration port of a process without a token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(crate) enum WritesWithoutToken {
-    /// Every client that may read may also write: a developer on this machine.
-    AsReads,
+    /// Programs that may read may also write: the commands of a developer on this machine. Web
+    /// pages need this token.
+    ByPrograms(Token),
     /// No client may write.
     #[cfg(feature = "aws")]
     Denied,
@@ -156,7 +165,9 @@ impl Process {
             };
             EmfReporter::start(&metrics, options)
         });
+        let past = Past::default();
         Ok(Self {
+            savepoints: Savepoints::new(past.clone()),
             args,
             application,
             requests: Requests::new(metrics.clone()),
@@ -164,7 +175,8 @@ impl Process {
             metrics,
             readiness,
             stoppages: watch::Sender::default(),
-            past: Past::default(),
+            name: random_name(),
+            past,
             playground,
             _emf: emf,
         })
@@ -191,11 +203,13 @@ impl Process {
     /// Returns the routes of the administration port, for clients with these rights.
     pub(crate) fn admin(&self, reads: AdminAccess, writes: AdminAccess) -> Router {
         admin_routes(Admin {
+            process: Arc::clone(&self.name),
             requests: self.requests.clone(),
             readiness: self.readiness.subscribe(),
             sources: self.sources.clone(),
             stoppages: self.stoppages.subscribe(),
             metrics: self.metrics.clone(),
+            savepoints: self.savepoints.clone(),
             reads,
             writes,
             limits: BodyLimits::default(),
@@ -207,9 +221,10 @@ impl Process {
         &self,
         servers: &mut Servers,
         tokens: Tokens,
-        writes_without_token: WritesWithoutToken,
+        writes_without_token: &WritesWithoutToken,
         further: FurtherRoutes,
     ) {
+        servers.also(sample_costs(self.metrics.clone(), servers.stopping()));
         let traffic = self.traffic();
         let playground = |address| {
             let stoppages = self.stoppages.subscribe();
@@ -220,13 +235,17 @@ impl Process {
         let reads = admin_reads(servers.admin, tokens.admin.as_ref());
         let writes = match (tokens.admin, writes_without_token) {
             (Some(token), _) => AdminAccess::Token(token),
-            (None, WritesWithoutToken::AsReads) => reads.clone(),
+            (None, WritesWithoutToken::ByPrograms(token)) => match reads {
+                AdminAccess::Allowed => AdminAccess::Programs(token.clone()),
+                _ => AdminAccess::Denied,
+            },
             #[cfg(feature = "aws")]
             (None, WritesWithoutToken::Denied) => AdminAccess::Denied,
         };
         let admin = self.admin(reads.clone(), writes.clone());
         let console = console_routes(Console {
             application: self.args.application.clone(),
+            declared: self.declared(writes_without_token),
             readiness: self.readiness.subscribe(),
             requests: self.requests.clone(),
             past: self.past.clone(),
@@ -313,6 +332,8 @@ impl Process {
     ) -> Result<ApplicationParts, Failure> {
         let args = &self.args;
         let commits = args.commits.policy(state.kind());
+        let settings = self.cost_settings(state.kind());
+        self.metrics.declare_cost_settings(settings);
         let (condensation, object_bytes) = match state.kind() {
             // A file is read in microseconds, so copies of small ones would gain nothing.
             StoreKind::Local => (None, log.snapshots.object_bytes),
@@ -348,6 +369,85 @@ impl Process {
         })
     }
 
+    /// What was declared of the application, for people.
+    fn declared(&self, command: &WritesWithoutToken) -> Declared {
+        let files = self.application.files.iter().map(|shown| DeclaredFile {
+            file: shown.file.clone(),
+            text: shown.text.clone(),
+        });
+        let versions = self
+            .application
+            .endpoints
+            .iter()
+            .map(|it| match &it.adapter {
+                EndpointAdapter::Lambda(lambda) => lambda.qualifier.clone(),
+                EndpointAdapter::Http(_) => None,
+            });
+        let views = self.metrics.status().endpoints();
+        let endpoints = views.into_iter().zip(versions);
+        let settings = self.args.settings.iter().map(|setting| DeclaredSetting {
+            flag: setting.flag.clone(),
+            value: setting.value.clone(),
+            origin: setting.origin,
+        });
+        Declared {
+            command: match command {
+                WritesWithoutToken::ByPrograms(_) => "dev",
+                #[cfg(feature = "aws")]
+                WritesWithoutToken::Denied => "run",
+            },
+            modules: files.collect(),
+            endpoints: endpoints
+                .map(|(view, version)| DeclaredEndpoint {
+                    name: view.name.to_string(),
+                    kind: view.kind,
+                    version,
+                    functions: view.functions,
+                })
+                .collect(),
+            settings: settings.collect(),
+        }
+    }
+
+    /// Settings that determine the bill. Without a bill, those that the same command line would have
+    /// in a bucket.
+    fn cost_settings(&self, store: StoreKind) -> CostSettings {
+        let (name, paid) = match store {
+            StoreKind::Local => ("local", StoreKind::Bucket),
+            StoreKind::Bucket => ("s3", store),
+            StoreKind::Table => ("dynamodb", store),
+        };
+        let commits = self.args.commits.policy(paid);
+        let Application {
+            endpoints,
+            ingresses,
+            egresses,
+            ..
+        } = &self.application;
+        let lingers = endpoints.iter().map(|it| match it.engine.linger {
+            Linger::Measured => LINGER_MAX_MS,
+            Linger::Fixed(ms) => ms,
+        });
+        let is_lambda = |it: &EndpointSpec| matches!(it.adapter, EndpointAdapter::Lambda(_));
+        let read = ingresses.iter().flat_map(|it| match &it.adapter {
+            IngressAdapter::Kinesis(_) => it.adapter.streams(),
+            _ => &[],
+        });
+        let written = egresses.iter();
+        let written = written.filter(|it| matches!(it.adapter, EgressAdapter::Kinesis(_)));
+        CostSettings {
+            store: name.to_owned(),
+            commit_pace_ms: millis(commits.pace),
+            commit_interval_ms: millis(commits.interval),
+            commit_depth: commits.depth,
+            max_linger_ms: lingers.max().unwrap_or(0),
+            lambda: endpoints.iter().any(is_lambda),
+            streams: (read.count() + written.count()) as u32,
+            // Known once the state was read.
+            partitions: 0,
+        }
+    }
+
     fn engine_config(&self, endpoints: Endpoints, commits: CommitPolicy) -> Config {
         let args = &self.args;
         let container = container::memory_limit_bytes();
@@ -379,6 +479,28 @@ const TABLE_OBJECT_BYTES: u64 = 1 << 10;
 
 /// Minimum of the limit, in bytes.
 const PENDING_LIMIT_MIN: u64 = 1 << 20;
+
+/// Samples what is counted for the bill until the ports close.
+async fn sample_costs(metrics: Metrics, mut stopping: watch::Receiver<bool>) {
+    let mut ticks = tokio::time::interval(SAMPLE_INTERVAL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => metrics.sample_costs(),
+            // A dropped sender means the same.
+            _ = stopping.wait_for(|stopping| *stopping) => return,
+        }
+    }
+}
+
+/// Returns a name that no other process has.
+fn random_name() -> Arc<str> {
+    let name: Vec<String> = random::bytes::<4>()
+        .iter()
+        .map(|it| format!("{it:02x}"))
+        .collect();
+    name.concat().into()
+}
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

@@ -16,6 +16,7 @@ mod client;
 mod completions;
 mod cost;
 mod dead_letters;
+mod graph;
 mod health;
 mod logging;
 mod new;
@@ -40,7 +41,7 @@ mod reference;
 #[cfg(test)]
 mod tests;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub use crate::cli::logging::init_logging;
 pub use crate::cli::signals::shutdown_signal;
@@ -50,6 +51,7 @@ use crate::cli::call::CallArgs;
 use crate::cli::completions::CompletionsArgs;
 use crate::cli::cost::CostArgs;
 use crate::cli::dead_letters::DeadLettersCommand;
+use crate::cli::graph::GraphArgs;
 use crate::cli::health::HealthArgs;
 use crate::cli::new::NewArgs;
 use crate::cli::partitions::PartitionsArgs;
@@ -63,7 +65,7 @@ use crate::cli::timers::TimersCommand;
 use crate::cli::top::TopArgs;
 use crate::cli::validate::ValidateArgs;
 use crate::cli::verify::VerifyArgs;
-use crate::config::{DevConfig, RunConfig};
+use crate::config::{self, DevConfig, RunConfig};
 use crate::error::Failure;
 
 /// Version, commit and target of this binary.
@@ -137,10 +139,31 @@ pub enum ClientCommand {
     /// Pause and resume a function type
     #[command(subcommand)]
     Function(FunctionCommand),
-    /// Print what a load costs a month on AWS, by position
+    /// Print how many messages went between ingresses, functions, egresses and callers, one JSON
+    /// object per line
+    Graph(GraphArgs),
+    /// Print what a load, or the running application, costs a month on AWS, by position
     Cost(Box<CostArgs>),
     /// Print a script that completes the command line in a shell
     Completions(CompletionsArgs),
+}
+
+/// Parses the command line of this process. Ends the process after an error, and after `--help`.
+pub fn parse() -> Cli {
+    let command = Cli::command();
+    let matches = command.clone().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let settings = || {
+        let (name, matches) = matches.subcommand()?;
+        let command = command.find_subcommand(name)?;
+        Some(config::settings(command, matches))
+    };
+    match &mut cli.command {
+        Command::Dev(config) => config.process.settings = settings().unwrap_or_default(),
+        Command::Run(config) => config.process.settings = settings().unwrap_or_default(),
+        Command::Client(_) => {}
+    }
+    cli
 }
 
 /// Runs a command that talks to a running application or works on files. Prints the result to
@@ -169,7 +192,8 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Address(command) => addresses::run(command).await,
         ClientCommand::Ingress(command) => pauses::run_ingress(command).await,
         ClientCommand::Function(command) => pauses::run_function(command).await,
-        ClientCommand::Cost(args) => cost::run(&args),
+        ClientCommand::Graph(args) => graph::run(&args).await,
+        ClientCommand::Cost(args) => cost::run(&args).await,
         ClientCommand::Completions(args) => completions::run(&args),
     }
 }

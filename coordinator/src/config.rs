@@ -9,6 +9,7 @@ mod process;
 mod restore;
 mod run;
 mod s3;
+mod settings;
 
 use std::time::Duration;
 
@@ -26,6 +27,8 @@ pub(crate) use process::application_name;
 pub use restore::RestoreArgs;
 pub use run::RunConfig;
 pub use s3::{S3Args, S3Sse};
+pub use settings::Setting;
+pub(crate) use settings::settings;
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

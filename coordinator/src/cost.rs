@@ -4,6 +4,8 @@
 //!  Load ──estimate──► Usage (per second, what stands all month) ──priced──► Costs, by position
 //!                       ▲
 //!        counted at stand-ins, in tests and in the bench `cloud`
+//!
+//!  Observed, of each running process ──bill──► so far, a month's forecast, what dials change
 //! ```
 //!
 //! The model follows the rules of the engine: when commits are sealed
@@ -18,11 +20,16 @@ mod bundling;
 mod commits;
 mod load;
 mod model;
+mod observed;
 mod prices;
 mod usage;
 
 pub use self::load::{Architecture, CommitLog, Load, Streams, Tasks};
 pub use self::model::estimate;
+pub use self::observed::{
+    CostAssumptions, CostSettings, Counted, Dial, DialOption, Forecast, ForecastPosition, Observed,
+    ObservedCosts, ObservedLoad, bill,
+};
 pub use self::prices::{MONTH_HOURS, MONTH_SECONDS, PRICES_FOUND, Prices};
 pub use self::usage::{Costs, Position, Usage};
 

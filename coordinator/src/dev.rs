@@ -6,6 +6,7 @@
 
 mod banner;
 mod connectors;
+mod console_token;
 pub mod lambda;
 mod module_watch;
 mod servers;
@@ -26,6 +27,7 @@ use crate::servers::Servers;
 use crate::store::{StateLocation, StateStore};
 use crate::streams::Streams;
 
+use console_token::ConsoleToken;
 use module_watch::Modules;
 use wiring::Handlers;
 
@@ -54,6 +56,7 @@ pub async fn run(mut config: DevConfig, shutdown: impl Future<Output = ()>) -> R
             Streams::durable(config.streams_dir())
         },
         memory: Arc::new(MemoryStore::new()),
+        console_token: ConsoleToken::random(),
     };
     let mut shutdown = std::pin::pin!(shutdown);
     while Box::pin(run_once(&mut config, &kept, shutdown.as_mut())).await? == Ended::ModulesChanged
@@ -70,6 +73,8 @@ struct Kept {
     streams: Streams,
     /// State of an application that keeps none.
     memory: Arc<MemoryStore>,
+    /// Token of the console, so that an open page keeps its rights.
+    console_token: ConsoleToken,
 }
 
 /// End of a run without a failure.
@@ -93,7 +98,7 @@ async fn run_once(
     let process = Process::new(config.process.clone(), &config.paths, starting)?;
     connectors::check(config, &process.application)?;
     let streams = &kept.streams;
-    let servers = servers::start(config, &process, streams).await?;
+    let servers = servers::start(config, &process, streams, &kept.console_token).await?;
     config.process.ports.http = servers.traffic;
     config.process.ports.admin = servers.admin;
     config.kinesis_api = servers.kinesis.or(config.kinesis_api);
@@ -110,7 +115,7 @@ async fn run_once(
     let outcome = async {
         let adapters = wiring::adapters(config, &process, streams, &handlers).await?;
         let parts = process.application_parts(state, adapters, log_options(config))?;
-        let serving = (&servers, &handlers);
+        let serving = (&servers, &handlers, &kept.console_token);
         serve(config, &process, parts, serving, (modules, shutdown)).await
     };
     let outcome = outcome.await;
@@ -127,7 +132,7 @@ async fn serve(
     config: &DevConfig,
     process: &Process,
     parts: ApplicationParts,
-    serving: (&Servers, &Handlers),
+    serving: (&Servers, &Handlers, &ConsoleToken),
     (modules, mut shutdown): (Modules, Pin<&mut impl Future<Output = ()>>),
 ) -> Result<Ended, Failure> {
     let mut partitions = tokio::select! {

@@ -15,7 +15,9 @@ mod body;
 mod changes;
 mod components;
 mod console;
+mod cost;
 mod error;
+mod graph;
 mod guard;
 mod guest;
 mod head;
@@ -28,7 +30,9 @@ mod partitions;
 mod playground;
 mod progress;
 mod render;
+mod savepoints;
 mod server;
+mod shards;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -43,12 +47,15 @@ use axum::middleware::{from_fn, from_fn_with_state};
 
 pub use self::admin::{Admin, AdminAccess, routes as admin_routes};
 pub use self::body::BodyLimits;
-pub use self::console::{Console, routes as console_routes};
+pub use self::console::{
+    Console, Declared, DeclaredEndpoint, DeclaredFile, DeclaredSetting, routes as console_routes,
+};
 pub use self::guard::Guard;
 pub use self::ledger::Limit;
 pub(crate) use self::playground::{
     PlaygroundEgress, PlaygroundIngress, egress_routes, ingress_routes,
 };
+pub use self::savepoints::Savepoints;
 pub use self::server::{BindError, Listening, ServeLimits, bind, serve};
 pub use self::tls::{Tls, TlsProblem};
 pub use self::token::{Token, behind};
@@ -61,6 +68,7 @@ pub(crate) use self::guard::{for_one_program, for_programs};
 #[cfg(feature = "aws")]
 pub(crate) use self::{
     admin::AdminRights,
+    cost::of_all as cost_of_all,
     error::{ErrorCode, UNKNOWN},
     guest::{Budget, Guest, Received},
     ledger::{Client, Exceeded, Ledger, Share},

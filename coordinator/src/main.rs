@@ -2,8 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
-use satchel::cli::{self, Cli, ClientCommand, Command};
+use satchel::cli::{self, ClientCommand, Command};
 use satchel::config::{DevConfig, RunConfig};
 use satchel::error::{Exit, Failure};
 use satchel::open_files;
@@ -16,7 +15,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // Before any thread starts: this process may be the launcher of a handler.
     satchel::dev::lambda::exec_handler::run_if_asked();
-    let outcome = match Cli::parse().command {
+    let outcome = match cli::parse().command {
         Command::Dev(config) => dev(*config),
         Command::Run(config) => run(*config),
         Command::Client(command) => client(*command),

@@ -11,6 +11,7 @@ pub(crate) mod emf;
 mod functions;
 mod kafka;
 mod kinesis;
+mod meter;
 mod partitions;
 mod peers;
 mod process;
@@ -21,7 +22,7 @@ mod totals;
 use std::fmt;
 use std::hash::Hash;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -39,12 +40,14 @@ use egresses::EgressFamilies;
 use functions::FunctionFamilies;
 use kafka::KafkaFamilies;
 use kinesis::KinesisFamilies;
+use meter::Meter;
 use partitions::PartitionFamilies;
 use peers::PeerFamilies;
 use process::ProcessFamilies;
 use sqs::SqsFamilies;
 use store::StoreFamilies;
 
+pub(crate) use meter::{SAMPLE_INTERVAL, Span};
 pub(crate) use partitions::total;
 pub use process::Role;
 
@@ -137,6 +140,7 @@ impl Metrics {
             batches: families.batches.get_or_create_owned(&endpoint),
             messages: families.messages.get_or_create_owned(&endpoint),
             seconds: families.invocation_seconds.get_or_create_owned(&endpoint),
+            meter: Arc::clone(&families.meter),
         }
     }
 
@@ -174,6 +178,8 @@ impl Metrics {
             .commit_bytes
             .get_or_create(&partition)
             .inc_by(bytes as u64);
+        let metered = &self.0.meter.commit_bytes;
+        metered.fetch_add(bytes as u64, Ordering::Relaxed);
         self.0
             .commit_seconds
             .get_or_create(&partition)
@@ -267,6 +273,7 @@ pub struct EndpointCounters {
     batches: Counter,
     messages: Counter,
     seconds: Histogram,
+    meter: Arc<Meter>,
 }
 
 impl EndpointCounters {
@@ -275,6 +282,7 @@ impl EndpointCounters {
         self.bundles.inc();
         self.batches.inc_by(batches as u64);
         self.messages.inc_by(messages as u64);
+        self.meter.requested(messages, took);
         self.seconds.observe(took.as_secs_f64());
     }
 }
@@ -342,6 +350,7 @@ struct Families {
     system: Registry,
     status: Status,
     answered: totals::Answered,
+    meter: Arc<Meter>,
     http_requests: Family<HttpRequest, Counter>,
     http_seconds: Latencies<HttpVerb>,
     http_panics: Counter,
@@ -397,6 +406,7 @@ impl Families {
         let mut names = Names(Registry::with_prefix("satchel"));
         let mut system = Registry::default();
         Self {
+            meter: Arc::new(Meter::new()),
             http_requests: names.add(
                 "http_requests",
                 "Requests answered, by port, verb and status",

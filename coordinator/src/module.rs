@@ -58,6 +58,7 @@ mod problem;
 mod redaction;
 mod reference;
 mod schema;
+mod shown;
 mod summary;
 mod table;
 mod yaml;
@@ -92,6 +93,7 @@ pub use crate::module::playground::{PlaygroundEgress, PlaygroundIngress};
 pub use crate::module::problem::{Place, Problem, Problems, Source};
 pub use crate::module::reference::reference;
 pub use crate::module::schema::schema;
+pub use crate::module::shown::ShownFile;
 
 use crate::bounded::{TEXT_BYTES_MAX, read_text};
 use crate::module::fields::Reading;
@@ -110,6 +112,8 @@ pub struct Application {
     pub egresses: Vec<EgressSpec>,
     /// Settings that are accepted and have no effect, ordered by position.
     pub warnings: Vec<Problem>,
+    /// The files that were read, as people may see them.
+    pub files: Vec<ShownFile>,
 }
 
 impl Application {
@@ -176,7 +180,10 @@ impl Application {
 
     fn read_file(&mut self, file: &Path, environment: Environment<'_>, problems: &mut Problems) {
         match read_text(file, TEXT_BYTES_MAX) {
-            Ok(text) => self.read_text(file, &text, environment, problems),
+            Ok(text) => {
+                self.read_text(file, &text, environment, problems);
+                self.files.extend(ShownFile::of(file, &text));
+            }
             Err(error) => problems.push(
                 Place::Path(file.to_owned()),
                 format!("cannot be read: {error}"),

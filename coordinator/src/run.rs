@@ -235,7 +235,7 @@ async fn serve_ports(
         forwarding: peers.map(Peers::layers),
         ..FurtherRoutes::default()
     };
-    process.serve_ports(&mut servers, tokens, WritesWithoutToken::Denied, further);
+    process.serve_ports(&mut servers, tokens, &WritesWithoutToken::Denied, further);
     tracing::info!(
         application = config.process.application,
         state = %config.state,

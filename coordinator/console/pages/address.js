@@ -2,7 +2,7 @@
 import { addressPath, get, getAll, parseJson, path, send, useLoaded } from '../api.js';
 import { Change, confirm, openDialog, quoted } from '../dialogs.js';
 import { bytes, count, plural } from '../format.js';
-import { html, useState } from '../html.js';
+import { Fragment, html, useState } from '../html.js';
 import {
   Act, addressLink, Badge, Empty, Facts, Field, link, Loading, Panel, parseAddress, Problem,
   Table, Time,
@@ -10,7 +10,7 @@ import {
 import { Past } from './past.js';
 import { editable, Editor, encode, formsOf, ValueView } from '../values.js';
 
-const TIMERS = 1000;
+const MESSAGES = 25;
 
 function vendor(typename) {
   return { 'content-type': `application/vnd.${typename.trim()}` };
@@ -179,12 +179,12 @@ function States({ address, view, declared }) {
   <//>`;
 }
 
-function Timers({ timers, error, isCut }) {
-  if (error) return html`<${Problem} error=${error} />`;
-  if (!timers) return html`<${Loading} />`;
-  const note = isCut && html`<p class="dim">Only the next ${count(TIMERS)} timers of the function
-    were searched.</p>`;
-  if (timers.length === 0) return html`<${Empty}>This address has no pending timer.<//>${note}`;
+function Timers({ box }) {
+  if (!box) return html`<${Loading} />`;
+  const { timers, timers_total: total } = box;
+  if (timers.length === 0) return html`<${Empty}>This address has no pending timer.<//>`;
+  const note = total > timers.length && html`<p class="dim padded">The next ${timers.length}
+    of ${count(total)} timers.</p>`;
   return html`<${Table} label="Timers" columns=${['Due', 'Message', 'To', 'Token']}>
     ${timers.map((timer) => html`<tr><td><${Time} at=${timer.due} />
       <span class="dim"> ${timer.due}</span></td><td><code>${timer.typename}</code></td>
@@ -207,17 +207,70 @@ function reason(text) {
   return html`<span class="reason">${text}</span>`;
 }
 
-function Mailbox({ view }) {
+function Message({ message, isOpen, toggle }) {
+  const sender = message.caller?.startsWith('satchel/')
+    ? html`<span class="dim">a caller outside</span>`
+    : message.caller ? html`<a href=${addressLink(parseAddress(message.caller))}>
+      <code>${message.caller}</code></a>` : html`<span class="dim">outside</span>`;
+  return html`<${Fragment}><tr class=${isOpen ? 'open' : ''}>
+    <td><button type="button" class="plain" aria-expanded=${isOpen} onClick=${toggle}
+      aria-label="Message ${message.number}">${count(message.number)}</button></td>
+    <td><code>${message.typename}</code>${message.corrects && html` <${Badge}>sets
+      ${message.corrects}<//>`}</td>
+    <td>${sender}</td>
+    <td class="number">${bytes(message.bytes)}</td>
+    <td>${message.in_flight ? html`<${Badge} tone="ok">in flight<//>` : html`<${Badge}>waits<//>`}
+    </td></tr>
+    ${isOpen && html`<tr class="open"><td colspan="5"><div class="details">
+      <${Facts} facts=${[['Id', html`<code>${message.id}</code>`]]} />
+      <${ValueView} value=${message.value} base64=${message.base64} /></div></td></tr>`}<//>`;
+}
+
+function Messages({ address, box, reload }) {
+  const [open, setOpen] = useState(null);
+  const [more, setMore] = useState(null);
+  const [error, setError] = useState(null);
+  if (!box) return html`<${Loading} />`;
+  if (box.messages.length === 0) return html`<${Empty}>No message waits for this address.<//>`;
+  // Messages that were loaded further behind stay as long as nothing was processed.
+  const first = box.messages[0].number;
+  const kept = more && more.first === first ? more : { messages: [], next: box.next };
+  const shown = [...box.messages, ...kept.messages];
+  const next = kept.messages.length ? kept.next : box.next;
+  const load = async () => {
+    try {
+      const page = await get(`${addressPath(address)}/messages`,
+        { after: shown.at(-1).number, limit: 100 });
+      setMore({ first, messages: [...kept.messages, ...page.messages], next: page.next });
+      setError(null);
+    } catch (failure) {
+      setError(failure);
+    }
+  };
+  return html`<${Table} label="Messages" columns=${['Number', 'Type', 'From', '#Size', 'State']}>
+    ${shown.map((message) => html`<${Message} key=${message.number} message=${message}
+      isOpen=${open === message.number}
+      toggle=${() => setOpen(open === message.number ? null : message.number)} />`)}<//>
+    <${Problem} error=${error} retry=${reload} />
+    ${next !== null && html`<p class="pager"><span class="dim">${count(shown.length)} shown</span>
+      <button type="button" onClick=${load}>More</button></p>`}`;
+}
+
+function Mailbox({ view, box }) {
   const { endpoint, failing } = view;
   return html`<${Facts} facts=${[
     ['Condition', condition(view)],
     ['Mailbox', view.backlog.messages === 0 ? 'empty'
       : `${plural(view.backlog.messages, 'message')}, ${bytes(view.backlog.bytes)}`],
-    ['In flight', view.in_flight ? 'one batch' : 'nothing'],
-    view.suspended !== null && ['Suspended by', reason(view.suspended)],
+    ['In flight', box?.in_flight ? html`a batch of ${plural(box.in_flight.messages, 'message')},
+      ${' '}sent <${Time} at=${box.in_flight.since} />` : view.in_flight ? 'one batch' : 'nothing'],
+    view.suspended !== null && ['Suspended by', html`${reason(view.suspended)}
+      ${box?.suspended_since && html`<div class="dim">the message at the head,
+        ${' '}<${Time} at=${box.suspended_since} /></div>`}`],
     view.function_stopped && ['Function', reason(view.function_stopped)],
     failing && ['Last failure', html`${reason(failing.reason)}
       <span class="dim"> ${plural(failing.attempts, 'attempt')}</span>`],
+    box?.next_try && ['Next attempt', html`<${Time} at=${box.next_try} />`],
     endpoint && ['Endpoint', html`<code>${endpoint.name}</code> ${endpoint.state}
       ${endpoint.since && html` since <${Time} at=${endpoint.since} />`}
       ${endpoint.last_failure && html`<div>${reason(endpoint.last_failure.message)}</div>`}`],
@@ -230,11 +283,8 @@ export function Address({ address }) {
   const { data: view, error, reload } = useLoaded(
     async () => get(addressPath(address)), [whole], 3000);
   const functions = useLoaded(() => getAll('/functions', 'functions'), [], 60_000);
-  const timers = useLoaded(async () => {
-    const page = await get('/timers', { function: type, limit: TIMERS });
-    const own = page.timers.filter((timer) => timer.owner === whole);
-    return { own, isCut: page.timers.length >= TIMERS };
-  }, [whole], 10_000);
+  const box = useLoaded(
+    async () => get(`${addressPath(address)}/messages`, { limit: MESSAGES }), [whole], 3000);
   const isUnknown = error?.status === 404 && error.code === 'not_found';
   const known = (functions.data ?? []).find((one) => one.function === type);
   return html`<div class="title">
@@ -251,10 +301,12 @@ export function Address({ address }) {
       It comes into being with its first message.<//>`
       : html`<${Problem} error=${error} retry=${reload} />`}
     ${!view && !error && html`<${Loading} />`}
-    ${view && !isUnknown && html`<${Panel} label="Mailbox"><${Mailbox} view=${view} /><//>
+    ${view && !isUnknown && html`
+      <${Panel} label="Mailbox"><${Mailbox} view=${view} box=${box.data} /><//>
+      ${view.backlog.messages > 0 && html`<${Panel} title="Messages"><${Messages} address=${address}
+        box=${box.data} reload=${box.reload} /><//>`}
       <${States} address=${address} view=${view} declared=${known?.states ?? []} />
-      <${Panel} title="Timers"><${Timers} timers=${timers.data?.own} error=${timers.error}
-        isCut=${timers.data?.isCut} /><//>
+      <${Panel} title="Timers"><${Timers} box=${box.data} /><//>
       <${Past} address=${address} now=${view.state} />`}
     ${known?.dead_letters > 0 && html`<p class="dim">${type} has
       ${' '}<a href=${link('/dead-letters', { function: type })}>${

@@ -1,8 +1,8 @@
 // Ingresses and egresses: how far they are, and pauses.
-import { getAll, path, send, useLoaded } from '../api.js';
+import { get, getAll, path, send, useLoaded } from '../api.js';
 import { Change, confirm, openDialog, quoted } from '../dialogs.js';
 import { count, duration } from '../format.js';
-import { html, useState } from '../html.js';
+import { Fragment, html, useState } from '../html.js';
 import { Act, Badge, Empty, Field, Loading, Panel, Problem, Table, Time } from '../parts.js';
 
 const CAUSES = {
@@ -56,24 +56,70 @@ function LastError({ error }) {
   return html`<${Time} at=${error.at} /><div class="reason">${error.message}</div>`;
 }
 
+const POSITIONS = {
+  beginning: () => 'the beginning',
+  since: ({ at }) => `records since ${at}`,
+  after: ({ sequence, sub_sequence: sub }) => html`after <code>${String(sequence)}</code>${
+    sub ? ` (${sub})` : ''}`,
+  end: () => 'the end',
+};
+
+const TONES = { reads: 'ok', ended: 'dim', stopped: 'bad' };
+
+/** Positions of the shards of an ingress, page by page. */
+function Shards({ ingress }) {
+  const [after, setAfter] = useState([undefined]);
+  const from = after.at(-1);
+  const { data, error, reload } = useLoaded(
+    () => get('/shards', { ingress, after: from, limit: 100 }), [ingress, from], 3000);
+  if (error && !data) return html`<${Problem} error=${error} retry=${reload} />`;
+  if (!data) return html`<${Loading} />`;
+  if (data.shards.length === 0) return html`<${Empty}>No shard has a position yet.<//>`;
+  return html`<${Table} label="Shards of ${ingress}" columns=${['Stream', 'Shard', 'State',
+    'Applied', '#Lag', '#Partition']}>${data.shards.map((one) => html`<tr key=${one.id}>
+      <td><code>${one.stream}</code></td><td><code>${one.shard}</code></td>
+      <td><${Badge} tone=${TONES[one.state] ?? 'warn'}>${one.state}<//></td>
+      <td class="wide">${POSITIONS[one.position.kind](one.position)}</td>
+      <td class="number">${one.lag_seconds === null ? '–' : duration(one.lag_seconds)}</td>
+      <td class="number">${one.partition}</td></tr>`)}<//>
+    ${(after.length > 1 || data.next) && html`<nav class="pager" aria-label="Pages of shards">
+      <button type="button" disabled=${after.length === 1}
+        onClick=${() => setAfter(after.slice(0, -1))}>Back</button>
+      <button type="button" disabled=${!data.next}
+        onClick=${() => setAfter([...after, data.next])}>Next</button></nav>`}`;
+}
+
+function Backlog({ one }) {
+  if (one.backlog_messages === null) return html`<span class="dim">–</span>`;
+  return html`${count(one.backlog_messages)}${one.in_flight_messages > 0 && html`
+    <div class="dim">${count(one.in_flight_messages)} in flight</div>`}`;
+}
+
 function Ingresses({ list }) {
+  const [open, setOpen] = useState(null);
   if (list.length === 0) return html`<${Empty}>No module file has an ingress.<//>`;
+  const hasShards = (one) => one.kind === 'stream' || one.kind === 'topic';
   return html`<${Table} label="Ingresses" columns=${['Ingress', 'Sources', 'State', '#Lag',
-    '#Backlog', '#Received', 'Last error', '']}>${list.map((one) => html`<tr>
-      <td><code>${one.id}</code> <span class="dim">${one.kind}</span></td>
+    '#Backlog', '#Received', 'Last error', '']}>${list.map((one) => html`<${Fragment} key=${one.id}>
+      <tr class=${open === one.id ? 'open' : ''}>
+      <td>${hasShards(one) ? html`<button type="button" class="plain" aria-expanded=${
+        open === one.id} aria-label="Shards of ${one.id}"
+        onClick=${() => setOpen(open === one.id ? null : one.id)}><code>${one.id}</code></button>`
+        : html`<code>${one.id}</code>`} <span class="dim">${one.kind}</span></td>
       <td>${one.sources.map((source) => html`<code class="tag">${source}</code>`)}</td>
       <td>${one.stopped.map((stop) => html`<div><${Badge} tone="bad">stopped<//>
           ${' '}<code>${stop.source}</code> ${stop.problem} <${Time} at=${stop.since} /></div>`)}
         ${one.paused ? html`<${Badge} tone="warn">${CAUSES[one.paused] ?? one.paused}<//>`
           : one.stopped.length === 0 && html`<${Badge} tone="ok">reads<//>`}</td>
       <td class="number">${one.lag_seconds === null ? '–' : duration(one.lag_seconds)}</td>
-      <td class="number">${count(one.backlog_messages)}</td>
+      <td class="number"><${Backlog} one=${one} /></td>
       <td class="number">${count(one.received)}</td>
       <td class="wide"><${LastError} error=${one.last_error} /></td>
       <td class="act">${one.paused === 'person' || one.stopped.length > 0
         ? html`<${Act} onClick=${() => resume(one.id)} label="Resume ${one.id}">Resume<//>`
         : html`<${Act} onClick=${() => pause(one.id)} label="Pause ${one.id}">Pause<//>`}</td>
-    </tr>`)}<//>`;
+    </tr>${open === one.id && html`<tr class="open"><td colspan="8" class="inner">
+      <${Shards} ingress=${one.id} /></td></tr>`}<//>`)}<//>`;
 }
 
 function Egresses({ list }) {

@@ -261,6 +261,16 @@ pub struct Record {
 pub enum Administration {
     /// Returns the state, backlog and suspension of an address.
     Inspect(Address),
+    /// Shows the messages of an address in their order, and what the address waits for. Answered by
+    /// [`Answer::Mailbox`](crate::output::Answer::Mailbox).
+    ShowMailbox {
+        /// The address.
+        address: Address,
+        /// Shows only messages after the one with this number.
+        after: Option<u64>,
+        /// Maximum number of messages.
+        limit: usize,
+    },
     /// Lists dead letters, oldest first.
     ListDeadLetters {
         /// Lists only dead letters that match.
@@ -366,6 +376,7 @@ impl Administration {
     pub fn address(&self) -> Option<&Address> {
         match self {
             Self::Inspect(address)
+            | Self::ShowMailbox { address, .. }
             | Self::SetState { address, .. }
             | Self::DeleteState { address, .. }
             | Self::Resume(address)

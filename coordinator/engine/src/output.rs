@@ -253,6 +253,8 @@ pub enum Answer {
     Done,
     /// View of an address.
     Address(Box<AddressView>),
+    /// Messages of an address.
+    Mailbox(Box<MailboxView>),
     /// List of addresses.
     Addresses(Vec<AddressSummary>),
     /// List of dead letters.
@@ -284,6 +286,49 @@ pub struct AddressView {
     pub function_stopped: Option<String>,
     /// Number of failed attempts of the message at the head, and the reason of the last one.
     pub failing: Option<(u32, String)>,
+}
+
+/// Mailbox of an address as shown to an administrator.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct MailboxView {
+    /// Messages in their order, those in flight first.
+    pub messages: Vec<MessageView>,
+    /// True if there are messages after these.
+    pub more: bool,
+    /// The batch in flight.
+    pub in_flight: Option<FlightView>,
+    /// Time of the next attempt after a failure, in ms since the epoch.
+    pub next_try_ms: Option<u64>,
+    /// Beginning of the suspension, in ms since the epoch.
+    pub suspended_since_ms: Option<u64>,
+    /// The next timers that the address has set.
+    pub timers: Vec<TimerView>,
+    /// Number of all timers that the address has set.
+    pub timers_total: usize,
+}
+
+/// A batch in flight.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FlightView {
+    /// Number of its messages, from the front of the mailbox.
+    pub messages: usize,
+    /// Start of the attempt, in ms since the epoch.
+    pub since_ms: u64,
+}
+
+/// A pending message as shown to an administrator.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MessageView {
+    /// Number of the message. Later messages have higher numbers.
+    pub number: u64,
+    /// Id shown to functions.
+    pub id: MessageId,
+    /// Sender. Records of an ingress and messages of `send` have none.
+    pub caller: Option<Address>,
+    /// The message, or the new value of a correction.
+    pub message: TypedValue,
+    /// Name of the state that an administrator corrects by it; none for a message.
+    pub corrects: Option<Arc<str>>,
 }
 
 /// Function types and ingresses that stand still.

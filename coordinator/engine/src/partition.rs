@@ -38,12 +38,14 @@ mod declarations;
 mod deferred;
 mod effects;
 mod failures;
+mod graph;
 mod hold;
 mod invariants;
 mod letter_lists;
 mod limits;
 mod listing;
 mod loading;
+mod mailboxes;
 mod memory;
 mod notices;
 mod observation;
@@ -76,6 +78,7 @@ use crate::tables::{Activity, Tables};
 use calls::Calls;
 use commits::{Commits, Release};
 use deferred::Deferred;
+use graph::Graph;
 use letter_lists::LetterList;
 use loading::Loading;
 use notices::Notices;
@@ -87,6 +90,7 @@ use state_drops::StateDrop;
 use suspension::FunctionTypes;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
+pub use graph::{GraphEdge, GraphNode, GraphView, NodeKind};
 pub use limits::Limits;
 pub use notices::{Notice, PauseCause};
 pub use observation::{FunctionFigures, LinkNumbers};
@@ -280,7 +284,8 @@ pub struct Gauges {
 /// [`egress_marks`](Partition::egress_marks) and [`outbox_of`](Partition::outbox_of) read the
 /// present state. They may be called at any time and change nothing. The last two are needed once,
 /// when an egress starts after a takeover. [`function_figures`](Partition::function_figures),
-/// [`declared_states`](Partition::declared_states) and [`outbox_sizes`](Partition::outbox_sizes)
+/// [`declared_states`](Partition::declared_states), [`graph`](Partition::graph),
+/// [`shard_positions`](Partition::shard_positions) and [`outbox_sizes`](Partition::outbox_sizes)
 /// are figures for people. [`take_notices`](Partition::take_notices) takes what the log of the
 /// process tells. [`audit`](Partition::audit) compares all counters with
 /// the content; it is meant for tests and simulations.
@@ -319,6 +324,7 @@ pub struct Partition {
     stopping: Stopping,
     outputs: VecDeque<Output>,
     counts: Counts,
+    graph: Graph,
     loading: Loading,
     deferred: Deferred,
     /// Lists of dead letters in progress.

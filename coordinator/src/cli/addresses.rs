@@ -18,6 +18,8 @@ pub enum AddressCommand {
     List(ListArgs),
     /// Print the state, backlog and suspension
     Get(AddressArgs),
+    /// Print the messages in the mailbox, in their order, one JSON object per line
+    Messages(MessagesArgs),
     /// Resume a suspended address, beginning with the message that suspended it
     Resume(AddressArgs),
     /// Make a dead letter of the message that suspended an address, and resume the address
@@ -54,6 +56,17 @@ pub struct AddressArgs {
     admin: AdminArgs,
 }
 
+/// Arguments of `address messages`.
+#[derive(Debug, Args)]
+pub struct MessagesArgs {
+    /// Maximum number of messages
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    limit: usize,
+
+    #[command(flatten)]
+    address: AddressArgs,
+}
+
 /// Runs a command on addresses.
 pub(crate) async fn run(command: AddressCommand) -> Result<(), Failure> {
     match command {
@@ -64,6 +77,7 @@ pub(crate) async fn run(command: AddressCommand) -> Result<(), Failure> {
             let address = client.json(client.request(Method::GET, &path)).await?;
             output::line(format!("{address:#}").as_bytes())?;
         }
+        AddressCommand::Messages(args) => messages(&args).await?,
         AddressCommand::Resume(args) => change(&args, "resume").await?,
         AddressCommand::Skip(args) => change(&args, "skip").await?,
     }
@@ -91,6 +105,29 @@ async fn list(args: &ListArgs) -> Result<(), Failure> {
         }
         match page["next"].as_str() {
             Some(next) => after = format!("&after={}", encoded(next)),
+            None => break,
+        }
+    }
+    Ok(())
+}
+
+async fn messages(args: &MessagesArgs) -> Result<(), Failure> {
+    let client = args.address.admin.client()?;
+    let path = args.address.address.path();
+    let mut after = String::new();
+    let mut left = args.limit;
+    while left > 0 {
+        let limit = left.min(PAGE);
+        let path = format!("/api/addresses/{path}/messages?limit={limit}{after}");
+        let page = client.json(client.request(Method::GET, &path)).await?;
+        for message in page["messages"].as_array().into_iter().flatten() {
+            left = left.saturating_sub(1);
+            if !output::line(message.to_string().as_bytes())? {
+                return Ok(());
+            }
+        }
+        match page["next"].as_u64() {
+            Some(next) => after = format!("&after={next}"),
             None => break,
         }
     }

@@ -1,5 +1,7 @@
 //! `satchel cost`.
 
+mod running;
+
 use std::fmt::Write as _;
 use std::time::Duration;
 
@@ -7,6 +9,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::cli::output;
+use crate::cli::target::AdminArgs;
 use crate::config::CommitPolicy;
 use crate::cost::{
     Architecture, CommitLog, Costs, Load, PRICES_FOUND, Prices, Streams, Tasks, estimate,
@@ -141,6 +144,27 @@ pub struct CostArgs {
     #[arg(long)]
     emf: bool,
 
+    /// Print the bill of the running application instead: what its processes counted, a month at
+    /// these rates, and what other settings would change
+    #[arg(
+        long,
+        conflicts_with_all = [
+            "rate", "call_bytes", "function_ms", "function_log_bytes", "streams", "shards",
+            "records_rate", "records_out_rate", "record_bytes", "message_bytes", "state_mb",
+            "commit_log", "store_latency", "commit_pace", "commit_interval", "commit_depth",
+            "max_linger", "partitions", "task_cpu", "task_memory", "spot", "x86", "private",
+            "load_balancer", "peer", "emf",
+        ]
+    )]
+    of_running: bool,
+
+    /// Time that the counts of --of-running cover
+    #[arg(long, value_enum, value_name = "SPAN", default_value_t = Over::Today)]
+    over: Over,
+
+    #[command(flatten)]
+    admin: AdminArgs,
+
     /// Form of the bill
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t = CostFormat::Text)]
     format: CostFormat,
@@ -155,6 +179,15 @@ enum LogStore {
     Dynamodb,
 }
 
+/// Time that counts cover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Over {
+    /// Since midnight (UTC), or the start of the process
+    Today,
+    /// The last five minutes
+    Recent,
+}
+
 /// Form of the bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum CostFormat {
@@ -164,8 +197,11 @@ enum CostFormat {
     Json,
 }
 
-/// Prints the monthly bill of a load.
-pub(crate) fn run(args: &CostArgs) -> Result<(), Failure> {
+/// Prints the monthly bill of a load, or of the running application.
+pub(crate) async fn run(args: &CostArgs) -> Result<(), Failure> {
+    if args.of_running {
+        return running::run(args).await;
+    }
     let load = args.load();
     load.validate().map_err(Failure::usage)?;
     let costs = estimate(&load).priced(&Prices::LIST, load.tasks.architecture);

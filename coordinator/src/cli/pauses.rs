@@ -1,9 +1,10 @@
-//! `satchel ingress` and `satchel function`: pauses by a person.
+//! `satchel ingress` and `satchel function`: pauses by a person, and positions of shards.
 
 use clap::{Args, Subcommand};
 use reqwest::Method;
 
 use crate::cli::address::encoded;
+use crate::cli::output;
 use crate::cli::target::AdminArgs;
 use crate::error::Failure;
 
@@ -14,6 +15,8 @@ pub enum IngressCommand {
     Pause(PauseArgs),
     /// Continue reading exactly where the pause began
     Resume(ResumeArgs),
+    /// Print the applied position of each shard, one JSON object per line
+    Positions(PositionsArgs),
 }
 
 /// Commands on one function type.
@@ -51,6 +54,17 @@ pub struct ResumeArgs {
     admin: AdminArgs,
 }
 
+/// Arguments of `ingress positions`.
+#[derive(Debug, Args)]
+pub struct PositionsArgs {
+    /// Only shards of this ingress, namespace/name
+    #[arg(value_name = "INGRESS")]
+    ingress: Option<String>,
+
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
 /// Name `namespace/name`, as percent-encoded parts of a URL's path. The namespace may contain a
 /// `/`.
 #[derive(Debug, Clone)]
@@ -78,6 +92,7 @@ pub(crate) async fn run_ingress(command: IngressCommand) -> Result<(), Failure> 
     match command {
         IngressCommand::Pause(args) => pause("ingresses", &args).await,
         IngressCommand::Resume(args) => resume("ingresses", &args).await,
+        IngressCommand::Positions(args) => positions(&args).await,
     }
 }
 
@@ -86,6 +101,26 @@ pub(crate) async fn run_function(command: FunctionCommand) -> Result<(), Failure
     match command {
         FunctionCommand::Pause(args) => pause("functions", &args).await,
         FunctionCommand::Resume(args) => resume("functions", &args).await,
+    }
+}
+
+async fn positions(args: &PositionsArgs) -> Result<(), Failure> {
+    let client = args.admin.client()?;
+    let ingress = args.ingress.as_ref();
+    let ingress = ingress.map_or(String::new(), |it| format!("&ingress={}", encoded(it)));
+    let mut after = String::new();
+    loop {
+        let path = format!("/api/shards?limit=1000{ingress}{after}");
+        let page = client.json(client.request(Method::GET, &path)).await?;
+        for shard in page["shards"].as_array().into_iter().flatten() {
+            if !output::line(shard.to_string().as_bytes())? {
+                return Ok(());
+            }
+        }
+        match page["next"].as_str() {
+            Some(next) => after = format!("&after={}", encoded(next)),
+            None => return Ok(()),
+        }
     }
 }
 

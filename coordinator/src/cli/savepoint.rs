@@ -56,6 +56,7 @@ pub(crate) async fn run(command: SavepointCommand) -> Result<(), Failure> {
     };
     let root = args.open().await?;
     let application = root.application(args.application.as_deref()).await?;
+    let root = root.savepoints();
     let shown = match &command {
         SavepointCommand::Create(args) => {
             offline::savepoint::create(&root, &application, args.name, &args.comment).await?

@@ -60,6 +60,7 @@ fn dev_without_arguments_has_the_documented_defaults() {
             commit_log: CommitLogArgs::default(),
             placement: PlacementArgs::default(),
             s3: S3Args::default(),
+            settings: Vec::new(),
         },
     };
     assert_eq!(dev(&[]), Ok(expected));
@@ -165,6 +166,7 @@ fn every_flag_of_dev_is_read() {
                 key_groups: Some(64),
                 hash_tags: true,
             },
+            settings: Vec::new(),
             s3: S3Args {
                 s3_sse: S3Sse::Kms,
                 s3_kms_key: Some("alias/orders".to_owned()),

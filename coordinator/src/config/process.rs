@@ -6,7 +6,8 @@ use clap::Args;
 use clap::builder::BoolishValueParser;
 
 use super::{
-    CommitArgs, CommitLogArgs, PlacementArgs, PortArgs, RestoreArgs, S3Args, check_duration,
+    CommitArgs, CommitLogArgs, PlacementArgs, PortArgs, RestoreArgs, S3Args, Setting,
+    check_duration,
 };
 use crate::module::{parse_bytes, parse_duration};
 
@@ -125,6 +126,10 @@ pub struct ProcessArgs {
     /// Access to state in a bucket.
     #[command(flatten)]
     pub s3: S3Args,
+
+    /// All flags of the command line, for people.
+    #[arg(skip)]
+    pub settings: Vec<Setting>,
 }
 
 impl ProcessArgs {

@@ -7,6 +7,7 @@ use satchel_engine::address::FunctionType;
 use satchel_engine::endpoint::FunctionPattern;
 
 use super::connectors;
+use super::console_token::ConsoleToken;
 use super::wiring::Handlers;
 use crate::assemble::Process;
 use crate::config::DevConfig;
@@ -18,7 +19,7 @@ use crate::servers::Servers;
 pub(super) async fn print(
     config: &DevConfig,
     process: &Process,
-    serving: (&Servers, &Handlers),
+    serving: (&Servers, &Handlers, &ConsoleToken),
     partitions: &Partitions,
 ) {
     let status = process.metrics.status();
@@ -36,7 +37,7 @@ pub(super) async fn print(
 fn text(
     config: &DevConfig,
     application: &Application,
-    (servers, handlers): (&Servers, &Handlers),
+    (servers, handlers, console_token): (&Servers, &Handlers, &ConsoleToken),
     partitions: &Partitions,
     declared: &[FunctionType],
 ) -> String {
@@ -81,7 +82,12 @@ fn text(
     }
     line("traffic", servers.traffic_url());
     line("admin", servers.admin_url());
-    line("console", format!("{}/", servers.admin_url()));
+    let is_open = config.process.ports.admin_token_file.is_none();
+    let console = match is_open && servers.admin.ip().is_loopback() {
+        true => console_token.link(&servers.admin_url()),
+        false => format!("{}/", servers.admin_url()),
+    };
+    line("console", console);
     if let Some(kinesis) = servers.kinesis {
         line("kinesis", format!("http://{kinesis}"));
     }

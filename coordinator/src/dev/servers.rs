@@ -5,6 +5,7 @@ use std::path::Path;
 
 use tokio::net::TcpListener;
 
+use super::console_token::ConsoleToken;
 use crate::assemble::{FurtherRoutes, Process, Tokens, WritesWithoutToken};
 use crate::config::DevConfig;
 use crate::error::{Exit, Failure};
@@ -19,6 +20,7 @@ pub(super) async fn start(
     config: &DevConfig,
     process: &Process,
     streams: &Streams,
+    console_token: &ConsoleToken,
 ) -> Result<Servers, Failure> {
     let ports = &config.process.ports;
     let read = |flag, file: Option<&Path>| file.map(|file| token_of(flag, file)).transpose();
@@ -31,7 +33,8 @@ pub(super) async fn start(
         traffic: stream_routes(streams.clone(), servers.stopping()),
         ..FurtherRoutes::default()
     };
-    process.serve_ports(&mut servers, tokens, WritesWithoutToken::AsReads, further);
+    let writes = WritesWithoutToken::ByPrograms(console_token.token());
+    process.serve_ports(&mut servers, tokens, &writes, further);
     if let Some(address) = config.kinesis_api {
         let metrics = process.metrics.clone();
         serve_kinesis(&mut servers, address, config, (streams, metrics)).await?;

@@ -1,6 +1,7 @@
 //! The administration port: health, metrics, dead letters, addresses, timers.
 
 mod bulk;
+mod mailbox;
 mod messages;
 mod pauses;
 mod state_drops;
@@ -24,10 +25,14 @@ use tokio::sync::watch;
 
 use super::body::BodyLimits;
 use super::components::{self, FailingEndpoint, StoppedEgress};
+use super::cost;
 use super::error::{ApiError, json};
+use super::graph;
 use super::ingresses::StoppedIngress;
 use super::partitions;
 use super::render::{AddressBody, DeadLetters, Timers};
+use super::savepoints::{self, Savepoints};
+use super::shards;
 use super::target::{PathParams, Target, query};
 use super::token::Token;
 use super::traffic::{Wait, WaitQuery};
@@ -36,6 +41,7 @@ use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
+use crate::streams::browsers;
 
 use pauses::Stopped;
 pub(super) use pauses::ingress_id;
@@ -43,6 +49,8 @@ pub(super) use pauses::ingress_id;
 /// Settings of the administration port.
 #[derive(Debug, Clone)]
 pub struct Admin {
+    /// Random name of the process, which tells processes apart.
+    pub process: Arc<str>,
     /// Requests to the partition.
     pub requests: Requests,
     /// Readiness, which `/readyz` shows.
@@ -53,6 +61,8 @@ pub struct Admin {
     pub stoppages: watch::Receiver<Stoppages>,
     /// Metrics, which `/metrics` shows.
     pub metrics: Metrics,
+    /// Savepoints of the durable state.
+    pub savepoints: Savepoints,
     /// Right to read lists, addresses and timers. Health and metrics need no right.
     pub reads: AdminAccess,
     /// Right to change something.
@@ -66,6 +76,8 @@ pub struct Admin {
 pub enum AdminAccess {
     /// Every client has the right.
     Allowed,
+    /// Programs have the right. Web pages need this token.
+    Programs(Token),
     /// Clients that send this token have the right, as `Authorization: Bearer …`.
     Token(Token),
     /// No client has the right.
@@ -106,9 +118,14 @@ pub fn routes(admin: Admin) -> Router {
         )
         .route("/api/timers", get(list_timers))
         .merge(components::routes())
+        .merge(cost::routes())
+        .merge(graph::routes())
+        .merge(mailbox::routes())
         .merge(messages::routes())
         .merge(pauses::routes())
+        .merge(savepoints::routes())
         .merge(partitions::routes())
+        .merge(shards::routes())
         .with_state(Arc::new(admin))
 }
 
@@ -389,7 +406,7 @@ impl Admin {
     }
 
     /// Checks the right to write, and the readiness of the process.
-    fn allow_writing(&self, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(super) fn allow_writing(&self, headers: &HeaderMap) -> Result<(), ApiError> {
         self.writes.authorize(headers, "changing something")?;
         let readiness = *self.readiness.borrow();
         ApiError::not_serving(readiness)
@@ -446,6 +463,12 @@ impl AdminAccess {
     pub(super) fn authorize(&self, headers: &HeaderMap, what: &str) -> Result<(), ApiError> {
         match self {
             Self::Allowed => Ok(()),
+            Self::Programs(_) if !browsers::is_from_web_page(headers) => Ok(()),
+            Self::Programs(token) => {
+                let what = format!("{what} from a web page");
+                let checked = token.authorize(headers, &what);
+                checked.map_err(|refusal| refusal.with_hint(PAGE_HINT))
+            }
             Self::Denied => Err(ApiError::new(
                 StatusCode::FORBIDDEN,
                 "not_allowed",
@@ -458,6 +481,9 @@ impl AdminAccess {
         }
     }
 }
+
+/// Origin of the token for web pages.
+const PAGE_HINT: &str = "the link to the console that `satchel dev` printed has it";
 
 /// Converts the answer to a correction.
 fn applied(answer: Answer) -> Result<Response, ApiError> {

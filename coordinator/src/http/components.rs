@@ -58,14 +58,14 @@ struct PageQuery {
 
 /// Page of a list, with the value of `?after=` for the next page.
 #[derive(Serialize)]
-struct Page<T> {
+pub(super) struct Page<T> {
     #[serde(flatten)]
     items: BTreeMap<&'static str, Vec<T>>,
     next: Option<String>,
 }
 
 impl<T: Serialize> Page<T> {
-    fn of(name: &'static str, items: Vec<T>, next: Option<String>) -> Response {
+    pub(super) fn of(name: &'static str, items: Vec<T>, next: Option<String>) -> Response {
         let items = BTreeMap::from([(name, items)]);
         json_response(StatusCode::OK, &Self { items, next })
     }
@@ -186,7 +186,7 @@ type Functions = (
 
 impl Admin {
     /// Checks that a client may read from this process, and parses the query of a list.
-    fn observe(&self, request: Request) -> Result<Paging, ApiError> {
+    pub(super) fn observe(&self, request: Request) -> Result<Paging, ApiError> {
         let (parts, _) = request.into_parts();
         self.allow_reading(&parts.headers)?;
         let query: PageQuery = query(&parts)?;
@@ -254,14 +254,14 @@ impl Admin {
 }
 
 /// Query of a list.
-struct Paging {
-    after: Option<String>,
-    limit: usize,
+pub(super) struct Paging {
+    pub(super) after: Option<String>,
+    pub(super) limit: usize,
 }
 
 impl Paging {
     /// Returns the page of a list whose order does not change, by positions.
-    fn of<T>(&self, items: Vec<T>) -> Result<(Vec<T>, Option<String>), ApiError> {
+    pub(super) fn of<T>(&self, items: Vec<T>) -> Result<(Vec<T>, Option<String>), ApiError> {
         let skipped = match self.after.as_deref().map(str::parse::<usize>) {
             None => 0,
             Some(Ok(after)) => after,

@@ -4,6 +4,7 @@
 //!  browser ── GET /, /console/… ──► files within the binary, for everybody who may read
 //!          ── GET /api/process ───► this process, and the rights of the client
 //!          ── GET /api/live ──────► a sample each second, as server-sent events
+//!          ── GET /api/application, /api/history ──► what was declared, how far back moments reach
 //!          ── GET …/states?at= ──► the past of an address, from the root
 //!          ── everything else ────► the routes that the command line uses too
 //! ```
@@ -12,6 +13,7 @@
 //! sends the token with each request and is itself no secret, so a client that could show a token
 //! gets it without one. A port that has none, and that other machines reach, serves no page.
 
+mod application;
 mod assets;
 mod live;
 mod past;
@@ -30,6 +32,8 @@ use axum::routing::get;
 use serde::Serialize;
 use tokio::sync::{Semaphore, watch};
 
+pub use self::application::{Declared, DeclaredEndpoint, DeclaredFile, DeclaredSetting};
+
 use self::assets::Asset;
 use self::live::Live;
 use super::admin::{AdminAccess, json_response};
@@ -38,12 +42,15 @@ use crate::metrics::Metrics;
 use crate::offline::Past;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
+use crate::streams::browsers;
 
 /// Facts that the console shows of a process.
 #[derive(Debug, Clone)]
 pub struct Console {
     /// Name of the application.
     pub application: String,
+    /// What was declared of it.
+    pub declared: Declared,
     /// Readiness of the process.
     pub readiness: watch::Receiver<Readiness>,
     /// Requests to the partitions.
@@ -98,6 +105,8 @@ pub fn routes(console: Console) -> Router {
         .route("/", get(show_file))
         .route("/console/{*file}", get(show_file))
         .route("/api/openapi.json", get(describe))
+        .route("/api/application", get(application::show))
+        .route("/api/history", get(past::show_reach))
         .route("/api/process", get(show_process))
         .route("/api/live", get(follow))
         .route(
@@ -176,15 +185,18 @@ struct ProcessBody<'a> {
     spread: bool,
     /// True if this request had the right to change something.
     may_change: bool,
-    /// Condition of that right: `nothing`, `token` or `impossible`.
+    /// Condition of that right: `nothing`, `token`, `link` or `impossible`.
     changes_need: &'static str,
 }
 
 async fn show_process(State(served): Shared, request: Request) -> Result<Response, ApiError> {
     served.may_read(request.headers())?;
     let console = &served.console;
+    let headers = request.headers();
     let changes_need = match console.writes {
         AdminAccess::Allowed => "nothing",
+        AdminAccess::Programs(_) if browsers::is_from_web_page(headers) => "link",
+        AdminAccess::Programs(_) => "nothing",
         AdminAccess::Token(_) => "token",
         AdminAccess::Denied => "impossible",
     };
@@ -196,7 +208,7 @@ async fn show_process(State(served): Shared, request: Request) -> Result<Respons
         uptime_seconds: served.started.elapsed().as_secs(),
         partitions: console.requests.partitions(),
         spread: console.requests.is_spread(),
-        may_change: console.writes.authorize(request.headers(), "").is_ok(),
+        may_change: console.writes.authorize(headers, "").is_ok(),
         changes_need,
     };
     Ok(json_response(StatusCode::OK, &body))

@@ -70,6 +70,12 @@ impl ApiError {
         }
     }
 
+    /// Adds advice to the message.
+    pub(super) fn with_hint(mut self, hint: &str) -> Self {
+        self.message = format!("{}; {hint}", self.message);
+        self
+    }
+
     /// Returns the error of a process that is not serving.
     pub(crate) fn not_serving(readiness: Readiness) -> Result<(), Self> {
         let (code, retry_after_s, message) = match readiness {

@@ -173,7 +173,7 @@ pub(crate) struct Timers {
 }
 
 #[derive(Serialize)]
-struct Timer {
+pub(super) struct Timer {
     owner: String,
     due: String,
     target: String,
@@ -183,23 +183,30 @@ struct Timer {
 
 impl Timers {
     pub(crate) fn of(views: Vec<TimerView>) -> Self {
-        let timers = views
-            .into_iter()
-            .map(|view| Timer {
-                owner: view.owner.to_string(),
-                due: format_rfc3339(view.due_ms),
-                target: view.target.to_string(),
-                typename: view.typename,
-                token: view.token.map(|token| token.to_string()),
-            })
-            .collect();
-        Self { timers }
+        Self {
+            timers: views.into_iter().map(Timer::of).collect(),
+        }
+    }
+}
+
+impl Timer {
+    pub(super) fn of(view: TimerView) -> Self {
+        Self {
+            owner: view.owner.to_string(),
+            due: format_rfc3339(view.due_ms),
+            target: view.target.to_string(),
+            typename: view.typename,
+            token: view.token.map(|token| token.to_string()),
+        }
     }
 }
 
 /// Converts a value to JSON if that is lossless, else to base64. JSON text stays as it is; a
 /// built-in type becomes its JSON value.
-fn json_or_base64(typename: &str, bytes: &[u8]) -> (Option<Box<RawValue>>, Option<String>) {
+pub(super) fn json_or_base64(
+    typename: &str,
+    bytes: &[u8],
+) -> (Option<Box<RawValue>>, Option<String>) {
     let json = if is_json(typename, bytes) {
         std::str::from_utf8(bytes)
             .ok()

@@ -10,6 +10,7 @@ mod dead_letters;
 mod description;
 mod garbage;
 mod ingresses;
+mod observed;
 mod pauses;
 mod server;
 mod state_drops;
@@ -96,6 +97,7 @@ impl Process {
         let stoppages = watch::Sender::default();
         let console = console_routes(Console {
             application: "example".to_owned(),
+            declared: Declared::default(),
             readiness: watching.clone(),
             requests: requests.clone(),
             past: Past::default(),
@@ -104,11 +106,13 @@ impl Process {
             writes: setup.writes.clone(),
         });
         let admin = admin_routes(Admin {
+            process: "0a0a".into(),
             requests,
             readiness: watching,
             sources: sources.clone(),
             stoppages: stoppages.subscribe(),
             metrics: metrics.clone(),
+            savepoints: Savepoints::new(Past::default()),
             reads: setup.reads,
             writes: setup.writes,
             limits: setup.limits.body,

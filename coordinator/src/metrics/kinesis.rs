@@ -1,6 +1,6 @@
 //! Metrics of Kinesis ingresses.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -40,6 +40,10 @@ impl KinesisObserver for Metrics {
         let kinesis = &self.0.kinesis;
         kinesis.records.get_or_create(&stream).inc_by(records);
         kinesis.bytes.get_or_create(&stream).inc_by(bytes);
+        self.0
+            .meter
+            .kinesis_bytes
+            .fetch_add(bytes, Ordering::Relaxed);
         self.status().ingress_received(&shard.ingress, records);
     }
 

@@ -30,7 +30,7 @@ impl SqsObserver for Metrics {
     }
 
     fn backlog(&self, ingress: &str, visible: u64, in_flight: u64) {
-        self.status().ingress_backlog(ingress, visible);
+        self.status().ingress_backlog(ingress, visible, in_flight);
         for (state, messages) in [("visible", visible), ("in-flight", in_flight)] {
             let ingress = ingress.to_owned();
             let backlog = self

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+#[cfg(feature = "aws")]
+use std::sync::atomic::Ordering;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -36,6 +38,11 @@ impl Metrics {
     #[cfg(feature = "aws")]
     pub fn observe_table_request(&self, request: TableRequest) {
         let store = &self.0.store;
+        let meter = match request.operation.is_read() {
+            true => &self.0.meter.table_reads,
+            false => &self.0.meter.table_writes,
+        };
+        meter.fetch_add(request.units, Ordering::Relaxed);
         let operation = request.operation.name();
         let outcome = match request.outcome {
             TableOutcome::Done => "done",
@@ -63,6 +70,7 @@ impl Metrics {
     /// Counts a request to S3, with its outcome and list price.
     pub fn observe_s3_request(&self, request: S3Request) {
         self.0.emf.requested();
+        self.0.meter.s3_requested(request.operation);
         let store = &self.0.store;
         let operation = request.operation.name();
         let outcome = match request.outcome {
@@ -116,6 +124,11 @@ pub(super) struct StoreFamilies {
 }
 
 impl StoreFamilies {
+    /// Number of files written into the directory of the state.
+    pub(super) fn files_written(&self) -> u64 {
+        self.files.get()
+    }
+
     pub(super) fn register(names: &mut Names) -> Self {
         Self {
             s3_requests: names.add(

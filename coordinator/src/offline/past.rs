@@ -4,10 +4,13 @@ use std::sync::{Arc, OnceLock};
 
 use satchel_engine::address::Address;
 use satchel_engine::output::StateView;
-use satchel_log::{Application, At, HistoryError, Layout, LogError, RECORD_BYTES_MAX, Source};
+use satchel_log::{
+    Application, At, Entry, Fold, HistoryError, Layout, LogError, RECORD_BYTES_MAX, Source,
+};
 use satchel_storage::placement::recorded;
 
 use super::root::{RETRY, on_store_failure};
+use super::savepoint::SavepointRoot;
 use super::states::{States, Wanted};
 use crate::clock::SystemClock;
 use crate::store::StateStore;
@@ -57,6 +60,45 @@ impl Past {
         self.0.get()?.place.as_deref()
     }
 
+    /// Returns the earliest moment that can be read of all partitions, in ms since the epoch; none
+    /// for the beginning of the application, and [`u64::MAX`] if no moment can be read yet.
+    pub(crate) async fn reaches_back_to(
+        &self,
+        partitions: u32,
+    ) -> Result<Option<u64>, PastProblem> {
+        let Opened { store, .. } = self.0.get().ok_or(PastProblem::NotOpen)?;
+        let source = source(store);
+        let application = application(store).await?;
+        let mut from_ms = None;
+        for partition in 0..partitions {
+            // Nothing was committed by then, so that no state is read if the history has it all.
+            let beginning = At::Moment(0);
+            let mut nothing = Nothing;
+            let read =
+                satchel_log::read(&source, &application, partition, beginning, &mut nothing).await;
+            match read {
+                Ok(_) => {}
+                Err(HistoryError::Collected {
+                    reaches_back_to_ms, ..
+                }) => from_ms = from_ms.max(Some(reaches_back_to_ms)),
+                Err(error) => return Err(PastProblem::Unreadable(error.to_string())),
+            }
+        }
+        Ok(from_ms)
+    }
+
+    /// Returns the root for work on its savepoints, and the application that owns it.
+    pub(crate) async fn savepoints(&self) -> Result<(SavepointRoot, Application), PastProblem> {
+        let Opened { store, place } = self.0.get().ok_or(PastProblem::NotOpen)?;
+        let root = SavepointRoot {
+            source: source(store),
+            place: place
+                .clone()
+                .unwrap_or_else(|| "the state in memory".to_owned()),
+        };
+        Ok((root, application(store).await?))
+    }
+
     /// Reads the states that an address had at a moment, in ms since the epoch. `partition` owns
     /// the address. Reads all images of the partition, and its log up to the moment.
     pub(crate) async fn states(
@@ -66,13 +108,7 @@ impl Past {
         at_ms: u64,
     ) -> Result<Vec<StateView>, PastProblem> {
         let Opened { store, .. } = self.0.get().ok_or(PastProblem::NotOpen)?;
-        let source = Source {
-            store: Arc::clone(&store.store),
-            root: store.prefix.clone(),
-            clock: Arc::new(SystemClock),
-            retry: RETRY,
-            on_store_failure: on_store_failure(),
-        };
+        let source = source(store);
         let application = application(store).await?;
         let mut fold = States::new(recorded(&application), Wanted::Address(address, None));
         let moment = At::Moment(at_ms);
@@ -97,9 +133,29 @@ impl Past {
     }
 }
 
+/// Takes nothing of what is read.
+struct Nothing;
+
+impl Fold for Nothing {
+    fn clear(&mut self) {}
+
+    fn apply(&mut self, _: Entry<'_>) {}
+}
+
 impl std::fmt::Debug for Past {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Past")
+    }
+}
+
+/// Source to read the root from.
+fn source(store: &StateStore) -> Source {
+    Source {
+        store: Arc::clone(&store.store),
+        root: store.prefix.clone(),
+        clock: Arc::new(SystemClock),
+        retry: RETRY,
+        on_store_failure: on_store_failure(),
     }
 }
 

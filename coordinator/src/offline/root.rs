@@ -8,6 +8,7 @@ use satchel_log::{
     StoreFailure,
 };
 
+use super::savepoint::SavepointRoot;
 use crate::clock::SystemClock;
 use crate::error::{Exit, Failure};
 use crate::store::s3::S3Options;
@@ -81,6 +82,14 @@ impl Root {
             clock: Arc::new(SystemClock),
             retry: RETRY,
             on_store_failure: on_store_failure(),
+        }
+    }
+
+    /// Root for work on savepoints.
+    pub fn savepoints(&self) -> SavepointRoot {
+        SavepointRoot {
+            source: self.source(),
+            place: self.place.to_string(),
         }
     }
 

@@ -1,16 +1,25 @@
 //! Savepoints: named states that are kept until they are deleted.
 
 use satchel_log::savepoints::{self, NewSavepoint, SavepointError};
-use satchel_log::{Application, At, Savepoint, SavepointName};
+use satchel_log::{Application, At, Savepoint, SavepointName, Source};
 use satchel_storage::fork::{Content, ReadError};
 
-use super::root::{Root, failure};
+use super::root::failure;
 use super::states::read_failure;
 use crate::error::{Exit, Failure};
 use crate::random;
 
 /// Maximum number of tries to fix several partitions that are being served at one moment.
 const TRIES: u32 = 5;
+
+/// Root whose savepoints are managed.
+#[derive(Clone)]
+pub struct SavepointRoot {
+    /// Source to read and write.
+    pub(super) source: Source,
+    /// Place of the root, for messages.
+    pub(super) place: String,
+}
 
 /// Creates a savepoint of what is durable now, in every partition. An owner may be serving the
 /// root.
@@ -28,7 +37,7 @@ const TRIES: u32 = 5;
 /// [`Exit::Damaged`] if an object that the savepoint needs is damaged or missing;
 /// [`Exit::Environment`] if this is no root, or the store does not answer.
 pub async fn create(
-    root: &Root,
+    root: &SavepointRoot,
     application: &Application,
     name: SavepointName,
     comment: &str,
@@ -39,7 +48,7 @@ pub async fn create(
             return Ok(created);
         }
         let at = At::Savepoint(name);
-        match Content::read(&root.source(), application, at, |_| {}).await {
+        match Content::read(&root.source, application, at, |_| {}).await {
             Ok(_) => return Ok(created),
             Err(ReadError::NoCut { .. }) => delete_each(root, &created).await?,
             // What could not be checked is not kept.
@@ -49,7 +58,7 @@ pub async fn create(
             }
             Err(error @ ReadError::Malformed(_)) => {
                 delete_each(root, &created).await?;
-                let message = format!("{}: {error}", root.place());
+                let message = format!("{}: {error}", root.place);
                 return Err(Failure::new(Exit::Damaged, message));
             }
         }
@@ -57,20 +66,19 @@ pub async fn create(
     let message = format!(
         "{} has {} partitions, and messages passed between them in each of {TRIES} tries: name a \
          moment instead (`--at TIME`, with `--retention`), or stop the application first",
-        root.place(),
-        application.partitions
+        root.place, application.partitions
     );
     Err(Failure::new(Exit::Refused, message))
 }
 
 /// Creates a savepoint in each partition, or in none.
 async fn create_each(
-    root: &Root,
+    root: &SavepointRoot,
     application: &Application,
     name: SavepointName,
     comment: &str,
 ) -> Result<Vec<Savepoint>, Failure> {
-    let source = root.source();
+    let source = &root.source;
     let mut created = Vec::new();
     for partition in 0..application.partitions {
         let new = NewSavepoint {
@@ -79,7 +87,7 @@ async fn create_each(
             software: concat!("satchel ", env!("CARGO_PKG_VERSION")).to_owned(),
             comment: comment.to_owned(),
         };
-        match savepoints::create(&source, application, partition, &new).await {
+        match savepoints::create(source, application, partition, &new).await {
             Ok(savepoint) => created.push(savepoint),
             Err(error) => {
                 delete_each(root, &created).await?;
@@ -90,12 +98,12 @@ async fn create_each(
     Ok(created)
 }
 
-async fn delete_each(root: &Root, savepoints: &[Savepoint]) -> Result<(), Failure> {
+async fn delete_each(root: &SavepointRoot, savepoints: &[Savepoint]) -> Result<(), Failure> {
     for Savepoint {
         partition, name, ..
     } in savepoints
     {
-        match savepoints::delete(&root.source(), *partition, name).await {
+        match savepoints::delete(&root.source, *partition, name).await {
             // Another process has deleted it.
             Ok(()) | Err(SavepointError::Unknown { .. }) => {}
             Err(error) => return Err(refused(error)),
@@ -108,15 +116,14 @@ async fn delete_each(root: &Root, savepoints: &[Savepoint]) -> Result<(), Failur
 ///
 /// # Errors
 /// As of [`create`].
-pub async fn list(root: &Root, application: &Application) -> Result<Vec<Savepoint>, Failure> {
-    let source = root.source();
+pub async fn list(
+    root: &SavepointRoot,
+    application: &Application,
+) -> Result<Vec<Savepoint>, Failure> {
+    let source = &root.source;
     let mut all = Vec::new();
     for partition in 0..application.partitions {
-        all.extend(
-            savepoints::list(&source, partition)
-                .await
-                .map_err(failure)?,
-        );
+        all.extend(savepoints::list(source, partition).await.map_err(failure)?);
     }
     all.sort_by_key(|one| (one.name, one.partition));
     Ok(all)
@@ -128,15 +135,15 @@ pub async fn list(root: &Root, application: &Application) -> Result<Vec<Savepoin
 /// # Errors
 /// [`Exit::Refused`] if there is no savepoint of that name; else as of [`create`].
 pub async fn delete(
-    root: &Root,
+    root: &SavepointRoot,
     application: &Application,
     name: SavepointName,
 ) -> Result<(), Failure> {
-    let source = root.source();
+    let source = &root.source;
     let mut unknown = None;
     let mut deleted = false;
     for partition in 0..application.partitions {
-        match savepoints::delete(&source, partition, &name).await {
+        match savepoints::delete(source, partition, &name).await {
             Ok(()) => deleted = true,
             // Its creator died before it came to this partition.
             Err(error @ SavepointError::Unknown { .. }) => unknown = Some(error),

@@ -114,6 +114,11 @@ fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Malformed> {
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 enum RequestForm {
     Inspect(AddressForm),
+    ShowMailbox {
+        address: AddressForm,
+        after: Option<u64>,
+        limit: usize,
+    },
     ListDeadLetters {
         filter: FilterForm,
         after: Option<String>,
@@ -171,6 +176,15 @@ impl From<&Administration> for RequestForm {
     fn from(administration: &Administration) -> Self {
         match administration.clone() {
             Administration::Inspect(address) => Self::Inspect(address.into()),
+            Administration::ShowMailbox {
+                address,
+                after,
+                limit,
+            } => Self::ShowMailbox {
+                address: address.into(),
+                after,
+                limit,
+            },
             Administration::ListDeadLetters {
                 filter,
                 after,
@@ -252,6 +266,15 @@ impl TryFrom<RequestForm> for Administration {
     fn try_from(form: RequestForm) -> Result<Self, Malformed> {
         Ok(match form {
             RequestForm::Inspect(address) => Self::Inspect(address.read("inspect")?),
+            RequestForm::ShowMailbox {
+                address,
+                after,
+                limit,
+            } => Self::ShowMailbox {
+                address: address.read("address")?,
+                after,
+                limit,
+            },
             RequestForm::ListDeadLetters {
                 filter,
                 after,

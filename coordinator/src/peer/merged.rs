@@ -20,17 +20,25 @@ use super::gate::Gate;
 use super::identity::NAME;
 use super::link::Links;
 use super::server::ADMIN;
+use crate::cost::Observed;
+use crate::http::cost_of_all;
 
 /// Maximum size of the list of one process, in bytes.
 const LIST_BYTES_MAX: usize = 16 << 20;
 
+/// Path of the bill, which is computed from the figures of each process.
+const COST: &str = "/api/cost";
+
 /// Paths of the lists, the name of the entries in the body, and the field that tells them apart.
-const LISTS: [(&str, &str, &str); 5] = [
+const LISTS: [(&str, &str, &str); 8] = [
     ("/api/partitions", "partitions", "partition"),
     ("/api/endpoints", "endpoints", "name"),
     ("/api/functions", "functions", "function"),
     ("/api/ingresses", "ingresses", "id"),
     ("/api/egresses", "egresses", "id"),
+    ("/api/shards", "shards", "id"),
+    ("/api/graph", "edges", "edge"),
+    (COST, "processes", "process"),
 ];
 
 /// List of which each process has its part.
@@ -79,6 +87,9 @@ impl List {
             }
         }
         let mut merged = self.merge(lists);
+        if self.entries == "processes" {
+            merged = bill(merged, &self.path_and_query).await;
+        }
         if !missing.is_empty() {
             let missing: Vec<Value> = missing.into_iter().map(Value::from).collect();
             merged.insert("missing_partitions".to_owned(), Value::Array(missing));
@@ -139,9 +150,24 @@ impl List {
         }
         let entries = (self.entries.to_owned(), Value::Array(merged));
         match self.entries {
-            "partitions" => Map::from_iter([entries]),
+            "partitions" | "edges" | "processes" => Map::from_iter([entries]),
             _ => Map::from_iter([entries, ("next".to_owned(), next)]),
         }
+    }
+}
+
+/// Adds the bill of all processes to their figures.
+async fn bill(mut merged: Map<String, Value>, path_and_query: &str) -> Map<String, Value> {
+    let processes = merged.remove("processes").unwrap_or_default();
+    // A process of another version may count other things. It is left out.
+    let processes = processes.as_array().into_iter().flatten();
+    let processes =
+        processes.filter_map(|one| serde_json::from_value::<Observed>(one.clone()).ok());
+    let request = Request::get(path_and_query).body(()).unwrap_or_default();
+    let body = cost_of_all(processes.collect(), &request.into_parts().0).await;
+    match serde_json::to_value(&body) {
+        Ok(Value::Object(body)) => body,
+        _ => merged,
     }
 }
 
@@ -297,6 +323,21 @@ mod tests {
             {"id": "i", "lag_seconds": 1.5, "received": 5},
         ]});
         assert_eq!(merged("/api/ingresses", &lists), expected);
+    }
+
+    #[test]
+    fn messages_of_an_edge_count_over_all_processes() {
+        let edge = |name: &str, messages: u64| {
+            let from = json!({"kind": "function", "name": name});
+            json!({"edge": format!("function {name} > callers"), "from": from, "to": null,
+                   "messages": messages})
+        };
+        let lists = [
+            json!({"edges": [edge("a/a", 1), edge("a/b", 2)]}),
+            json!({"edges": [edge("a/b", 40)]}),
+        ];
+        let expected = json!({"edges": [edge("a/a", 1), edge("a/b", 42)]});
+        assert_eq!(merged("/api/graph", &lists), expected);
     }
 
     #[test]

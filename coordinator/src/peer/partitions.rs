@@ -241,6 +241,7 @@ fn is_read(administration: &Administration) -> bool {
     matches!(
         administration,
         Administration::Inspect(_)
+            | Administration::ShowMailbox { .. }
             | Administration::ListDeadLetters { .. }
             | Administration::ListAddresses { .. }
             | Administration::ListTimers { .. }

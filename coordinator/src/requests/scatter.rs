@@ -45,6 +45,7 @@ pub(super) async fn administer(requests: &Requests, administration: Administrati
         // Its cursor belongs to one partition, so the caller names the partition.
         Administration::ChangeDeadLetters { .. } => requests.administer_at(0, administration).await,
         Administration::Inspect(_)
+        | Administration::ShowMailbox { .. }
         | Administration::SetState { .. }
         | Administration::DeleteState { .. }
         | Administration::Resume(_)

@@ -17,6 +17,8 @@ pub(crate) struct IngressView {
     pub(crate) received: u64,
     /// Messages that wait in a queue, as the service reports it.
     pub(crate) backlog: Option<u64>,
+    /// Messages of a queue that were received and not deleted, as the service reports it.
+    pub(crate) backlog_in_flight: Option<u64>,
     /// Last error.
     pub(crate) last_error: Option<LastError>,
     /// Lag of each source in ms: each shard by its name, or the queue.
@@ -31,6 +33,7 @@ impl IngressView {
             sources,
             received: 0,
             backlog: None,
+            backlog_in_flight: None,
             last_error: None,
             lags_ms: BTreeMap::new(),
         }
@@ -56,6 +59,13 @@ impl Status {
         });
     }
 
+    /// Returns the lag of one source of an ingress, in ms, if it is known.
+    pub(crate) fn shard_lag_ms(&self, ingress: &str, source: &str) -> Option<u64> {
+        let components = self.components();
+        let view = components.ingresses.iter().find(|it| it.id == ingress)?;
+        view.lags_ms.get(source).copied()
+    }
+
     /// Removes a source that is no longer read.
     pub(crate) fn ingress_source_ended(&self, ingress: &str, source: &str) {
         self.ingress(ingress, |view| {
@@ -68,9 +78,12 @@ impl Status {
         self.ingress(ingress, |view| view.received += records);
     }
 
-    /// Sets the number of messages that wait in a queue.
-    pub(crate) fn ingress_backlog(&self, ingress: &str, messages: u64) {
-        self.ingress(ingress, |view| view.backlog = Some(messages));
+    /// Sets the number of messages that wait in a queue, and of those in flight.
+    pub(crate) fn ingress_backlog(&self, ingress: &str, messages: u64, in_flight: u64) {
+        self.ingress(ingress, |view| {
+            view.backlog = Some(messages);
+            view.backlog_in_flight = Some(in_flight);
+        });
     }
 
     /// Records an error of an ingress.

@@ -27,13 +27,18 @@ before(async () => {
   await flood(LETTERS, (n) => world.ask('send', `shop/order/customer-${n}`,
     { invalid: n % 2 ? `no such account ${n}` : `out of stock ${SCRIPT}` }));
   await world.ask('call', 'shop/order/alice', { item: 'apple', number: 2, remind: 600_000 });
-  await world.ask('call', 'shop/order/bob', { item: 'apple', emit: 'parcel' });
+  await world.ask('call', 'shop/order/bob', { item: 'apple', emit: 'parcel', reserve: 'plum' });
   await world.ask('call', `shop/order/${EVIL}`, { item: EVIL });
   for (const stock of ['apple', 'pear', EVIL]) {
     await world.ask('send', `shop/stock/${stock}`, { invalid: `negative stock ${SCRIPT}` });
     await world.ask('send', `shop/stock/${stock}`, { item: 'box' });
   }
   await world.ask('send', 'billing/invoice/7', { item: 'fee' });
+  for (const key of ['erin', 'frank']) {
+    const record = JSON.stringify({ item: 'plum' });
+    await world.cli('stream', 'put', 'orders', '--key', key, '--data', record);
+  }
+  await world.cli('savepoint', 'create', 'kept-for-the-test', '--comment', `before ${SCRIPT}`);
   await until(async () => (await letters()).length === LETTERS, 'all dead letters are there');
 });
 
@@ -102,6 +107,9 @@ const PAGES = {
   suspended: [addressFragment(`shop/stock/${EVIL}`), 'suspended'],
   'dead-letters': ['#/dead-letters', 'no such account'],
   connectors: ['#/connectors', 'shop/shipments'],
+  application: ['#/application', 'io.statefun.kinesis.v1/ingress'],
+  savepoints: ['#/savepoints', 'kept-for-the-test'],
+  cost: ['#/cost', 'Nothing of this is paid'],
 };
 
 test('every page in both themes is accessible and runs no script of a text', async () => {
@@ -242,7 +250,7 @@ test('the state of an address is compared with an earlier moment', async () => {
   await world.ask('call', name, { item: 'late' });
   const page = await open(addressFragment(name), { timezoneId: 'UTC' });
   await page.getByRole('button', { name: 'Compare with a moment' }).click();
-  await page.getByLabel('Moment').fill(moment);
+  await page.getByLabel('Moment', { exact: true }).fill(moment);
   const order = page.getByRole('article', { name: 'State order, then and now' });
   await order.getByText('changed').waitFor();
   const [then, now] = await order.locator('pre').allTextContents();
@@ -261,11 +269,189 @@ test('the state of an address is compared with an earlier moment', async () => {
   await page.evaluate(AXE);
   const { violations } = await page.evaluate('axe.run()');
   assert.deepEqual(violations.map((one) => one.id), []);
-  await page.getByLabel('Slider covers the last').selectOption('30 days');
+  const part = page.getByRole('group', { name: 'Changes of order' });
+  await part.getByText('lines.late').waitFor();
+  assert.equal(await part.locator('tbody tr').count(), 1, 'only what changed');
+
+  // Two moments of the past, between which nothing changed.
+  await page.getByLabel('Compare with').selectOption('Another moment');
+  await page.getByLabel('Other moment', { exact: true }).fill(moment);
+  await page.getByText('Nothing changed between the two.').waitFor();
+  await page.getByLabel('Compare with').selectOption('Now');
+  await order.getByText('changed').waitFor();
+  await page.getByLabel('Slider covers the last').selectOption({ index: 0 });
   await page.getByLabel('Earlier or later').fill('0');
   await page.getByText(/does not reach back|then and now|Neither then nor now|new/).first()
     .waitFor();
   await page.close();
+});
+
+test('the messages of a mailbox are shown one by one, and what they wait for', async () => {
+  const name = `shop/stock/${EVIL}`;
+  const page = await open(addressFragment(name));
+  const messages = page.getByRole('region', { name: 'Messages' });
+  const told = await world.cli('address', 'messages', name);
+  assert.equal(told.length, 2, 'the one that suspended it, and the one behind');
+  await until(async () => (await messages.locator('tbody tr').count()) === 2, 'both are shown');
+  await page.getByText('the message at the head,').waitFor();
+  await messages.getByRole('button', { name: `Message ${told[1].number}` }).click();
+  await messages.getByText('"box"').waitFor();
+  await messages.getByText(told[1].id).waitFor();
+  await messages.getByRole('button', { name: `Message ${told[0].number}` }).click();
+  await messages.getByText('negative stock').waitFor();
+  assert.equal(await page.evaluate('window.ran'), undefined);
+  await page.screenshot({ path: join(SCREENSHOT_FOLDER, 'messages.png'), fullPage: true });
+
+  // A message for an endpoint that is not there: it is in flight, or waits for its next attempt.
+  await page.goto(`${world.admin}/${addressFragment('billing/invoice/7')}`);
+  const waiting = page.getByRole('region', { name: 'Messages' });
+  await waiting.getByText('outside').waitFor();
+  await page.getByText('nothing-listens-here').first().waitFor();
+  await page.close();
+});
+
+test('the graph has the edges of real messages, as the command line prints them', async () => {
+  const page = await open('#/application');
+  const rows = page.getByRole('group', { name: 'Edges of the graph' }).locator('tbody tr');
+  const drawn = page.getByRole('group', { name: /^Drawing of the graph/ });
+  await drawn.getByRole('link', { name: 'function shop/order' }).waitFor();
+  await drawn.getByRole('link', { name: 'egress shop/shipments' }).waitFor();
+  await drawn.getByRole('link', { name: 'ingress shop/orders' }).waitFor();
+  await until(async () => {
+    const told = await world.cli('graph');
+    const edge = told.find((one) => one.edge === 'function shop/order > egress shop/shipments');
+    const fromStream = told.find((one) => one.edge === 'ingress shop/orders > function shop/order');
+    const between = told.find((one) => one.edge === 'function shop/order > function shop/stock');
+    assert.equal(edge.messages, 1);
+    assert.equal(between.messages, 1);
+    assert.equal(fromStream.messages, 2);
+    const texts = await rows.allInnerTexts();
+    return texts.length === told.length && told.every(({ messages }) => (
+      texts.some((text) => text.includes(messages.toLocaleString('en-US')))));
+  }, 'the table shows what the command line prints');
+  // An edge that carries messages has a rate.
+  const calls = rows.filter({ hasText: 'requests' }).filter({ hasText: 'shop/order' });
+  await until(async () => {
+    await world.ask('call', 'shop/order/live', { item: 'pear' });
+    return /[1-9]/.test(await calls.locator('td').last().innerText());
+  }, 'a rate of calls');
+  const text = await page.locator('body').innerText();
+  assert.ok(text.includes('urlPathTemplate') && !text.includes('hunter2'), 'no comment is shown');
+  assert.ok(!text.includes(TOKEN));
+  await page.getByRole('group', { name: 'Settings' }).getByText('--admin-token-file').waitFor();
+  await drawn.getByRole('link', { name: 'function shop/order' }).focus();
+  await page.keyboard.press('Enter');
+  await page.waitForURL(/addresses\?function=shop%2Forder/);
+  await page.close();
+});
+
+test('the bill is what was counted, and says that nothing is paid', async () => {
+  const page = await open('#/cost');
+  await page.getByText('Nothing of this is paid.', { exact: true }).waitFor();
+  const [told] = await world.cli('cost', '--of-running', '--format', 'json');
+  assert.equal(told.paid, false);
+  const sum = page.getByRole('group', { name: 'Positions of a month' }).locator('tr.sum');
+  const dollars = Number((await sum.innerText()).replace(/[^\d.]/g, ''));
+  assert.ok(Math.abs(dollars / told.month.dollars - 1) < 0.2,
+    `${dollars} on the page, ${told.month.dollars} on the command line`);
+  const pace = page.getByRole('group', { name: 'Bills by --commit-pace' });
+  assert.equal(await pace.locator('tbody tr').count(), told.dials[0].options.length);
+  await pace.getByText('now').waitFor();
+  await page.getByText('list prices of us-east-1').waitFor();
+  const counted = told.processes[0].counted;
+  assert.ok(counted.calls >= ADDRESSES && counted.files > 0 && counted.requests > 0);
+  await page.getByLabel('Tasks on Fargate').fill('0');
+  await page.keyboard.press('Tab');
+  const month = page.getByRole('group', { name: 'Positions of a month' });
+  await until(async () => !(await month.innerText()).includes('Fargate'), 'no task, no Fargate');
+  await page.screenshot({ path: join(SCREENSHOT_FOLDER, 'cost-whole.png'), fullPage: true });
+  await page.close();
+});
+
+test('each shard of an ingress is shown with its position', async () => {
+  const page = await open('#/connectors');
+  await page.getByRole('button', { name: 'Shards of shop/orders' }).click();
+  const rows = page.getByRole('group', { name: 'Shards of shop/orders' }).locator('tbody tr');
+  const told = await world.cli('ingress', 'positions', 'shop/orders');
+  const read = told.filter((one) => one.position.kind === 'after');
+  assert.ok(read.length > 0, JSON.stringify(told));
+  await until(async () => (await rows.count()) === told.length, 'all shards are listed');
+  for (const one of read) {
+    const row = rows.filter({ hasText: one.shard });
+    await row.getByText(String(one.position.sequence)).waitFor();
+    await row.getByText('reads').waitFor();
+  }
+  await page.screenshot({ path: join(SCREENSHOT_FOLDER, 'shards.png') });
+  await page.close();
+});
+
+test('savepoints are made, refused if they exist, and deleted', async () => {
+  const kept = async () => (await world.cli('savepoint', 'list')).map((one) => one.savepoint);
+  const page = await open('#/savepoints');
+  const make = async (name) => {
+    await page.getByRole('button', { name: 'New savepoint' }).click();
+    await page.getByLabel('Name').fill(name);
+    await page.getByLabel('Comment').fill(`made by a person ${SCRIPT}`);
+  };
+  await make('of-the-console');
+  await page.screenshot({ path: join(SCREENSHOT_FOLDER, 'new-savepoint.png') });
+  await confirm(page, 'Create');
+  await page.getByRole('button', { name: 'Delete savepoint of-the-console' }).waitFor();
+  assert.deepEqual(await kept(), ['kept-for-the-test', 'of-the-console']);
+  await make('of-the-console');
+  const dialog = page.getByRole('dialog');
+  await dialog.getByRole('button', { name: 'Create' }).click();
+  await dialog.getByText('has a savepoint of-the-console already').waitFor();
+  await page.getByLabel('Name').fill('../elsewhere');
+  await dialog.getByRole('button', { name: 'Create' }).click();
+  await dialog.getByText('cannot name a savepoint').waitFor();
+  await dialog.getByRole('button', { name: 'Cancel' }).click();
+  await page.getByRole('button', { name: 'Delete savepoint of-the-console' }).click();
+  await confirm(page, 'Delete savepoint');
+  await until(async () => (await kept()).join() === 'kept-for-the-test', 'it is deleted');
+  assert.equal(await page.evaluate('window.ran'), undefined);
+  await page.close();
+});
+
+test('without a configured token a page only reads, unless it was opened by the link', async () => {
+  const other = await startWorld({ withToken: false });
+  try {
+    await other.ask('call', 'shop/order/alice', { item: 'apple' });
+    const [at, secret] = other.link.split('/#token=');
+    assert.equal(at, other.admin);
+    const page = await open(addressFragment('shop/order/alice'), { token: null, at: other });
+    await page.getByRole('button', { name: 'Delete state order' }).click();
+    await page.getByRole('dialog').getByText('printed a link to the console').waitFor();
+    const remove = () => page.evaluate(async () => (await fetch(
+      '/api/addresses/shop/order/alice/state/label', { method: 'DELETE' })).status);
+    assert.equal(await remove(), 401);
+    await page.getByRole('button', { name: 'Cancel' }).click();
+
+    // In the same tab, as a click on the link in a terminal may do it.
+    await page.goto(other.link);
+    await page.getByRole('button', { name: 'Forget token' }).waitFor();
+    assert.equal(page.url(), `${other.admin}/#/`);
+    assert.equal(await page.evaluate(() => sessionStorage.getItem('satchel-token')), secret);
+    await page.goto(`${other.admin}/${addressFragment('shop/order/alice')}`);
+    await page.getByRole('button', { name: 'Delete state order' }).click();
+    await confirm(page, 'Delete state');
+    const [left] = await other.cli('address', 'get', 'shop/order/alice');
+    assert.equal(left.state.find((one) => one.name === 'order'), undefined);
+    assert.equal(await remove(), 401, 'nothing but the page sends the token');
+    // A tab that the link opens.
+    const fresh = await open(`#token=${secret}`, { token: null, at: other });
+    await fresh.getByRole('button', { name: 'Forget token' }).waitFor();
+    assert.equal(fresh.url(), `${other.admin}/#/`);
+    // Commands need no token.
+    await other.cli('address', 'get', 'shop/order/alice');
+    const [letter] = await other.cli('dead-letters', 'list');
+    assert.equal(letter, undefined);
+    assert.ok(!other.log().includes(secret), 'the log has no token');
+    await page.close();
+    await fresh.close();
+  } finally {
+    await other.stop();
+  }
 });
 
 test('a person sends a message and calls', async () => {
@@ -435,7 +621,7 @@ test('without the token everything is shown and nothing can be changed', async (
 });
 
 test('beyond loopback nothing is shown without the token', async () => {
-  const elsewhere = await startWorld('0.0.0.0:0');
+  const elsewhere = await startWorld({ adminAt: '0.0.0.0:0' });
   try {
     await elsewhere.ask('call', 'shop/order/alice', { item: 'secret' });
     const page = await open(addressFragment('shop/order/alice'), { token: null, at: elsewhere });

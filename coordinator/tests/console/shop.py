@@ -4,6 +4,7 @@ Serves the functions `shop/order` and `shop/stock` at the port that it is given.
 
 - `{"item": <name>, "number": <count>}` adds to the order, and is answered with it;
 - `{"remind": <ms>}` sets a timer, with `"emit": <text>` a record leaves for the egress;
+- `{"reserve": <name>}` sends a message to the stock of that name;
 - `{"invalid": <why>}` is rejected for good.
 
 It ends with its input, so that it does not outlive the process that started it.
@@ -29,6 +30,8 @@ TYPES = {
     LABEL: "shop/label",
 }
 RECORD_TYPE = "type.googleapis.com/io.statefun.sdk.egress.KinesisEgressRecord"
+# Beginning of the addresses of callers outside. Functions get no answer, to which they would reply.
+OUTSIDE = text(1, "satchel")
 # What a browser must show as it is.
 SCRIPT = "<img src=x onerror=window.ran=1><script>window.ran=1</script>"
 
@@ -57,10 +60,13 @@ def invoke(body):
         if "remind" in message:
             answer.send_later(message["remind"], encode_address(*batch.target), "satchel/json",
                               json.dumps({"item": "reminder"}).encode())
+        if "reserve" in message:
+            stock = encode_address("shop", "stock", message["reserve"])
+            answer.send(stock, "satchel/json", json.dumps({"item": batch.target[2]}).encode())
         if "emit" in message:
             record = text(1, batch.target[2]) + length(2, message["emit"].encode())
             answer.egress("shop", "shipments", RECORD_TYPE, record + text(3, "shipments"))
-        if caller is not None:
+        if caller is not None and caller.startswith(OUTSIDE):
             answer.send(caller, "satchel/json", json.dumps(order).encode())
     answer.set_state(ORDER, TYPES[ORDER], json.dumps(order).encode())
     total = sum(order["lines"].values())

@@ -41,6 +41,7 @@ kind: io.statefun.kinesis.v1/egress
 spec:
   id: shop/shipments
   awsRegion: {type: default}
+# the password is hunter2
 `;
 
 /** Waits for output of a process that `found` finds something in. */
@@ -56,8 +57,8 @@ function printed(child, stream, found) {
   });
 }
 
-/** Starts the application with administration at `adminAt`. */
-export async function startWorld(adminAt = '127.0.0.1:0') {
+/** Starts the application with administration at `adminAt`, with a token unless that is false. */
+export async function startWorld({ adminAt = '127.0.0.1:0', withToken = true } = {}) {
   const folder = mkdtempSync(join(tmpdir(), 'satchel-console-'));
   mkdirSync(SCREENSHOTS, { recursive: true });
   const shop = spawn('python3', [join(SOURCE, 'shop.py')], { stdio: ['pipe', 'pipe', 'inherit'] });
@@ -65,20 +66,22 @@ export async function startWorld(adminAt = '127.0.0.1:0') {
   writeFileSync(join(folder, 'module.yaml'), MODULE(port));
   writeFileSync(join(folder, 'token'), `${TOKEN}\n`);
   const data = join(folder, 'data');
+  const flags = withToken ? ['--admin-token-file', join(folder, 'token')] : [];
   const dev = spawn(SATCHEL, ['dev', join(folder, 'module.yaml'), '--data-dir', data,
     '--retention', '1h', '--http', '127.0.0.1:0', '--admin', adminAt, '--application', 'shop',
-    '--admin-token-file', join(folder, 'token')], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
+    ...flags], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
   let log = '';
   dev.stderr.on('data', (data) => { log += data; });
-  const [traffic, admin] = await printed(dev, 'stdout', (text) => {
+  const [traffic, admin, link] = await printed(dev, 'stdout', (text) => {
     const url = (name) => new RegExp(`^  ${name} +(http\\S+)$`, 'm').exec(text)?.[1];
-    return text.includes('Try:') && [url('traffic'), url('admin').replace('0.0.0.0', '127.0.0.1')];
+    return text.includes('Try:') && [
+      url('traffic'), url('admin').replace('0.0.0.0', '127.0.0.1'), url('console')];
   });
   const browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
   const environment = {
     ...process.env, SATCHEL_URL: traffic, SATCHEL_ADMIN_URL: admin,
-    SATCHEL_ADMIN_TOKEN_FILE: join(folder, 'token'), SATCHEL_STATE: join(data, 'state'),
-    SATCHEL_APPLICATION: 'shop', NO_COLOR: '1',
+    SATCHEL_STATE: join(data, 'state'), SATCHEL_APPLICATION: 'shop', NO_COLOR: '1',
+    ...(withToken && { SATCHEL_ADMIN_TOKEN_FILE: join(folder, 'token') }),
   };
   /** Runs a command of satchel, and returns the lines of JSON that it prints. */
   const cli = async (...args) => {
@@ -109,7 +112,7 @@ export async function startWorld(adminAt = '127.0.0.1:0') {
     rmSync(folder, { recursive: true, force: true });
     return code;
   };
-  return { traffic, admin, browser, cli, ask, stop, log: () => log, pid: dev.pid };
+  return { traffic, admin, link, browser, cli, ask, stop, log: () => log, pid: dev.pid };
 }
 
 /** Sends many messages, some at once. */

@@ -18,6 +18,7 @@ mod new_project;
 mod offline;
 mod partitions;
 mod ports;
+mod savepoints;
 mod sources;
 mod state;
 mod statefun_modules;

@@ -172,6 +172,46 @@ async fn traffic_and_administration_require_a_trusted_certificate_and_a_token() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_link_of_the_banner_lets_a_page_change_things_and_is_nowhere_else() {
+    let files = Files::new();
+    let mut app = files.setup().begin();
+    let admin = url(&app, "admin").await;
+    let link = url(&app, "console").await;
+    let (at, token) = link.split_once("/#token=").expect("a link with a token");
+    assert_eq!(at, admin);
+    assert_eq!(token.len(), 40);
+    // As a page of this port sends it.
+    let drop_one = async |token: Option<&str>, origin: Option<&str>| {
+        let path = format!("{admin}/api/dead-letters/{}", "00".repeat(16));
+        let mut request = reqwest::Client::new().delete(path);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        request.send().await.unwrap().status().as_u16()
+    };
+    let page = Some(admin.as_str());
+    assert_eq!(drop_one(None, page).await, 401);
+    assert_eq!(drop_one(Some("wrong"), page).await, 401);
+    assert_eq!(
+        drop_one(Some(token), page).await,
+        404,
+        "there is no such dead letter"
+    );
+    assert_eq!(drop_one(None, None).await, 404, "a program needs none");
+    let printed = app.printed();
+    assert_eq!(printed.matches(token).count(), 1, "{printed}");
+    assert_eq!(app.terminate().await.code, Some(0));
+
+    let mut other = files.setup().begin();
+    let again = url(&other, "console").await;
+    assert!(!again.contains(token), "each start has a token of its own");
+    assert_eq!(other.terminate().await.code, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn unusable_files_are_named_without_revealing_their_content() {
     let files = Files::new();
     let cert = files.flag("tls-cert", "cert.pem");

@@ -31,6 +31,11 @@ impl Partition {
         };
         let answer = match administration {
             Administration::Inspect(address) => self.inspect(&address),
+            Administration::ShowMailbox {
+                address,
+                after,
+                limit,
+            } => self.show_mailbox(&address, after, limit),
             Administration::ListDeadLetters {
                 filter,
                 after,

@@ -257,6 +257,7 @@ impl Partition {
     /// states. The processed messages are removed in the same step.
     fn apply(&mut self, address: &Address, flight: Flight, response: InvocationResponse) {
         let sealed = self.commits.sealed();
+        self.graph.sent(&address.function, &response);
         let (parents, callers) = self.consume(address, flight.messages);
         let mut effects = Effects::new(parents);
         for message in response.outgoing_messages {

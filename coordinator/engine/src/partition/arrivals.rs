@@ -1,5 +1,7 @@
 //! Incoming messages: records of shards, messages of queues, and messages between functions.
 
+use std::sync::Arc;
+
 use satchel_protocol::reqreply::TypedValue;
 
 use super::Partition;
@@ -12,6 +14,8 @@ use crate::trace::TraceParent;
 
 /// Origin of an incoming record or queue message, from which the ids of its messages derive.
 pub(super) struct Origin<'a> {
+    /// Id of the ingress.
+    pub(super) ingress: &'a Arc<str>,
     /// The shard or queue.
     pub(super) source: &'a str,
     /// Sequence number or id within the source.
@@ -53,6 +57,7 @@ impl Partition {
                 ..
             } = record;
             let origin = Origin {
+                ingress: &shard.ingress,
                 source: &name,
                 sequence: record.sequence.as_str(),
                 sub_sequence: record.sub_sequence,
@@ -86,6 +91,7 @@ impl Partition {
         };
         match routed.and_then(check_ids) {
             Ok(messages) => {
+                self.graph.arrived(origin.ingress, &messages);
                 for (target, (address, argument)) in (0..).zip(messages) {
                     let message = Message {
                         id: id(target, &argument),

@@ -158,6 +158,7 @@ impl Partition {
             presumed_failed: alone,
             states,
             generation,
+            since_ms: self.now_ms,
         });
         let known = self.flights.insert(attempt.number, address.clone());
         assert_eq!(known, None, "attempt {attempt} is known once");

@@ -225,6 +225,7 @@ impl Partition {
             headers: None,
         };
         self.counts.messages += 1;
+        self.graph.requested(&call.target.function);
         self.enqueue(&call.target, message);
     }
 

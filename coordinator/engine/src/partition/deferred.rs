@@ -137,6 +137,7 @@ impl Partition {
     ) -> Option<Administration> {
         let bucket = match &administration {
             Administration::Inspect(address)
+            | Administration::ShowMailbox { address, .. }
             | Administration::Resume(address)
             | Administration::Skip(address)
             | Administration::SetState { address, .. }

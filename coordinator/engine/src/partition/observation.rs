@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::Partition;
 use crate::address::FunctionType;
 use crate::durable::StateSpec;
+use crate::position::{ShardId, ShardPosition};
 use crate::tables::Activity;
 
 /// Numbers of the messages between a partition and another one.
@@ -101,6 +102,14 @@ impl Partition {
         functions
             .map(|(function, states)| (function.clone(), states.declared()))
             .filter(|(_, declared)| !declared.is_empty())
+            .collect()
+    }
+
+    /// Returns the applied position of each shard, in order.
+    pub fn shard_positions(&self) -> BTreeMap<ShardId, ShardPosition> {
+        let shards = self.tables.shards.iter();
+        shards
+            .map(|(shard, position)| (shard.clone(), position.clone()))
             .collect()
     }
 

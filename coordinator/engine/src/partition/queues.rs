@@ -43,6 +43,7 @@ impl Partition {
             self.keep_id(&ingress, message.id, key_group, keep_ms);
             let sequence = message.id.to_string();
             let origin = Origin {
+                ingress: &ingress,
                 source: &ingress,
                 sequence: &sequence,
                 sub_sequence: 0,

@@ -6,6 +6,7 @@ use super::answers::outbox_bytes;
 use super::calls::Calls;
 use super::commits::Commits;
 use super::deferred::Deferred;
+use super::graph::Graph;
 use super::loading::Loading;
 use super::notices::Notices;
 use super::pauses::PausedIngresses;
@@ -186,6 +187,7 @@ impl Recovery {
             stopping: Stopping::No,
             outputs: VecDeque::new(),
             counts: Counts::default(),
+            graph: Graph::default(),
             loading: Loading::default(),
             deferred: Deferred::default(),
             letter_lists: Vec::new(),

@@ -78,6 +78,11 @@ impl Schedule {
         }
     }
 
+    /// Time for which `due` is scheduled, if it is.
+    pub(super) fn due_ms(&self, due: &Scheduled) -> Option<u64> {
+        self.entry_of.get(due).map(|(due_ms, _)| *due_ms)
+    }
+
     /// Number of entries ever made.
     pub(super) fn entries_made(&self) -> u64 {
         self.next_entry

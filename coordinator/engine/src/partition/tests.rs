@@ -9,6 +9,7 @@ mod dropping;
 mod evicting;
 mod failing;
 mod fixture;
+mod graphing;
 mod holding;
 mod library;
 mod limiting;

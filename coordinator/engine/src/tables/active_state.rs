@@ -94,6 +94,8 @@ pub(crate) struct Flight {
     pub(crate) states: usize,
     /// Generation of the function's declarations that it carries.
     pub(crate) generation: u64,
+    /// Time of its start, in ms since the epoch.
+    pub(crate) since_ms: u64,
 }
 
 /// Search for a poison message by halving the batch.

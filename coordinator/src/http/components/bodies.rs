@@ -171,6 +171,8 @@ pub(super) struct IngressBody {
     received: u64,
     lag_seconds: Option<f64>,
     backlog_messages: Option<u64>,
+    /// Messages of a queue that were received and not deleted.
+    in_flight_messages: Option<u64>,
     last_error: Option<ErrorBody>,
 }
 
@@ -190,6 +192,7 @@ impl IngressBody {
             received: view.received,
             lag_seconds: lag_ms.map(|lag_ms| lag_ms as f64 / 1_000.0),
             backlog_messages: view.backlog,
+            in_flight_messages: view.backlog_in_flight,
             last_error: view.last_error.map(ErrorBody::of),
         }
     }

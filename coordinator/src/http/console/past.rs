@@ -69,6 +69,46 @@ pub(super) async fn show(
     Ok(json_response(StatusCode::OK, &body))
 }
 
+/// Reach of the history.
+#[derive(Serialize)]
+struct ReachBody<'a> {
+    /// Earliest moment that can be read; null for the beginning of the application, or if no moment
+    /// of the past can be read yet.
+    from: Option<String>,
+    /// False if no moment of the past can be read yet.
+    readable: bool,
+    /// Place of the root as `--restore` takes it; null for state in memory.
+    root: Option<&'a str>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NoQuery {}
+
+pub(super) async fn show_reach(
+    State(served): Shared,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let (parts, _) = request.into_parts();
+    served.may_read(&parts.headers)?;
+    let NoQuery {} = query(&parts)?;
+    let Ok(_turn) = served.past_turn.try_acquire() else {
+        let message = "a moment is being read by this process; retry it";
+        return Err(ApiError::unavailable("busy", 1, message));
+    };
+    let past = &served.console.past;
+    let reaching = past.reaches_back_to(served.console.requests.partitions());
+    let reach = Wait::of(TIME_MAX).until(reaching).await?;
+    let from_ms = reach.map_err(|problem| refusal(&problem))?;
+    let readable = from_ms != Some(u64::MAX);
+    let body = ReachBody {
+        from: from_ms.filter(|_| readable).map(format_rfc3339),
+        readable,
+        root: past.place(),
+    };
+    Ok(json_response(StatusCode::OK, &body))
+}
+
 fn refusal(problem: &PastProblem) -> ApiError {
     match problem {
         PastProblem::NotOpen => ApiError::unavailable("starting", 1, problem.to_string()),

@@ -209,7 +209,8 @@ async fn ingresses_and_egresses_are_listed_with_lag_pause_and_last_error() {
         json!({
             "id": "example/names", "kind": "stream", "sources": ["names"],
             "paused": "memory_limit", "stopped": [], "received": 7, "lag_seconds": 1.5,
-            "backlog_messages": null, "last_error": ingress["last_error"],
+            "backlog_messages": null, "in_flight_messages": null,
+            "last_error": ingress["last_error"],
         })
     );
     process.readiness.send_replace(Readiness::Held);

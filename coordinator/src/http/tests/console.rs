@@ -248,6 +248,46 @@ async fn pages_of_other_origins_change_nothing_and_the_own_page_may() {
 }
 
 #[tokio::test]
+async fn without_a_configured_token_programs_may_change_things_and_pages_need_that_of_the_link() {
+    let setup = Setup {
+        writes: AdminAccess::Programs(Token::new("0f0f").unwrap()),
+        ..Setup::default()
+    };
+    let process = Process::start(setup, answers).await;
+    let host = process.admin.to_string();
+    let own = format!("http://{host}");
+    let host = ("host", host.as_str());
+    let path = "/api/addresses/example/greeter/alice/resume";
+    let (link, wrong) = (
+        ("authorization", "Bearer 0f0f"),
+        ("authorization", "Bearer 0f"),
+    );
+    let (origin, fetch) = (("origin", own.as_str()), ("sec-fetch-site", "same-origin"));
+    for (headers, status, need, may_change) in [
+        (&[host][..], 200, "nothing", true),
+        (&[host, link], 200, "nothing", true),
+        (&[host, origin], 401, "link", false),
+        (&[host, fetch], 401, "link", false),
+        (&[host, origin, fetch, wrong], 401, "link", false),
+        (&[host, origin, fetch, link], 200, "link", true),
+    ] {
+        let reply = ask(process.admin, "POST", path, headers, b"").await;
+        assert_eq!(reply.status, status, "{headers:?}");
+        if status == 401 {
+            let (_, code, message) = reply.error();
+            assert_eq!(code, "unauthorized");
+            assert!(message.contains("`satchel dev` printed"), "{message}");
+        }
+        let reply = ask(process.admin, "GET", "/api/process", headers, b"").await;
+        let body = reply.json();
+        assert_eq!(body["changes_need"], need, "{headers:?}");
+        assert_eq!(body["may_change"], json!(may_change), "{headers:?}");
+    }
+    assert_eq!(process.told().len(), 3);
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn a_moment_of_the_past_must_be_one_and_needs_an_open_root() {
     let process = Process::answering(silent).await;
     let path = "/api/addresses/example/greeter/alice/states";

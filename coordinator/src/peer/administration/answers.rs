@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use satchel_engine::input::DeadLetterCursor;
 use satchel_engine::output::{
-    AddressSummary, AddressView, Answer, DeadLetterView, DeadLettersChanged, StateDropped,
-    StateView, TimerView,
+    AddressSummary, AddressView, Answer, DeadLetterView, DeadLettersChanged, FlightView,
+    MailboxView, MessageView, StateDropped, StateView, TimerView,
 };
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,7 @@ pub(super) enum AnswerForm {
     Refused(String),
     Done,
     Address(Box<AddressViewForm>),
+    Mailbox(Box<MailboxForm>),
     Addresses(Vec<AddressSummaryForm>),
     DeadLetters(Vec<DeadLetterForm>),
     DeadLettersChanged {
@@ -92,6 +93,7 @@ impl From<&Answer> for AnswerForm {
             Answer::Refused(text) => Self::Refused(text),
             Answer::Done => Self::Done,
             Answer::Address(view) => Self::Address(Box::new((*view).into())),
+            Answer::Mailbox(view) => Self::Mailbox(Box::new((*view).into())),
             Answer::Addresses(views) => Self::Addresses(forms(views)),
             Answer::DeadLetters(views) => Self::DeadLetters(forms(views)),
             Answer::DeadLettersChanged(changed) => Self::DeadLettersChanged {
@@ -142,6 +144,7 @@ impl TryFrom<AnswerForm> for Answer {
             AnswerForm::Refused(text) => Self::Refused(text),
             AnswerForm::Done => Self::Done,
             AnswerForm::Address(form) => Self::Address(Box::new((*form).try_into()?)),
+            AnswerForm::Mailbox(form) => Self::Mailbox(Box::new((*form).try_into()?)),
             AnswerForm::Addresses(forms) => Self::Addresses(views(forms)?),
             AnswerForm::DeadLetters(forms) => Self::DeadLetters(views(forms)?),
             AnswerForm::DeadLettersChanged {
@@ -212,6 +215,100 @@ impl TryFrom<AddressViewForm> for AddressView {
             suspended: form.suspended,
             function_stopped: form.function_stopped,
             failing: form.failing.map(FailingForm::read).transpose()?,
+        })
+    }
+}
+
+/// Wire form of [`MailboxView`].
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct MailboxForm {
+    messages: Vec<MessageForm>,
+    more: bool,
+    in_flight: Option<FlightForm>,
+    next_try_ms: Option<u64>,
+    suspended_since_ms: Option<u64>,
+    timers: Vec<TimerForm>,
+    timers_total: usize,
+}
+
+/// Wire form of [`FlightView`].
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FlightForm {
+    messages: usize,
+    since_ms: u64,
+}
+
+/// Wire form of [`MessageView`].
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MessageForm {
+    number: u64,
+    id: String,
+    caller: Option<AddressForm>,
+    message: ValueForm,
+    corrects: Option<Arc<str>>,
+}
+
+impl From<MailboxView> for MailboxForm {
+    fn from(view: MailboxView) -> Self {
+        Self {
+            messages: forms(view.messages),
+            more: view.more,
+            in_flight: view.in_flight.map(|flight| FlightForm {
+                messages: flight.messages,
+                since_ms: flight.since_ms,
+            }),
+            next_try_ms: view.next_try_ms,
+            suspended_since_ms: view.suspended_since_ms,
+            timers: forms(view.timers),
+            timers_total: view.timers_total,
+        }
+    }
+}
+
+impl TryFrom<MailboxForm> for MailboxView {
+    type Error = Malformed;
+
+    fn try_from(form: MailboxForm) -> Result<Self, Malformed> {
+        Ok(Self {
+            messages: views(form.messages)?,
+            more: form.more,
+            in_flight: form.in_flight.map(|flight| FlightView {
+                messages: flight.messages,
+                since_ms: flight.since_ms,
+            }),
+            next_try_ms: form.next_try_ms,
+            suspended_since_ms: form.suspended_since_ms,
+            timers: views(form.timers)?,
+            timers_total: form.timers_total,
+        })
+    }
+}
+
+impl From<MessageView> for MessageForm {
+    fn from(view: MessageView) -> Self {
+        Self {
+            number: view.number,
+            id: view.id.to_string(),
+            caller: view.caller.map(AddressForm::from),
+            message: view.message.into(),
+            corrects: view.corrects,
+        }
+    }
+}
+
+impl TryFrom<MessageForm> for MessageView {
+    type Error = Malformed;
+
+    fn try_from(form: MessageForm) -> Result<Self, Malformed> {
+        Ok(Self {
+            number: form.number,
+            id: message_id("messages.id", &form.id)?,
+            caller: form.caller.map(|it| it.read("caller")).transpose()?,
+            message: form.message.read("message")?,
+            corrects: form.corrects,
         })
     }
 }

@@ -2,8 +2,8 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use satchel_engine::output::{
-    AddressSummary, AddressView, DeadLetterView, DeadLettersChanged, StateDropped, StateView,
-    TimerView,
+    AddressSummary, AddressView, DeadLetterView, DeadLettersChanged, FlightView, MailboxView,
+    MessageView, StateDropped, StateView, TimerView,
 };
 use satchel_protocol::types::typed_value;
 use serde_json::{Value, json};
@@ -45,6 +45,16 @@ fn requests() -> Vec<Administration> {
     vec![
         Administration::Inspect(address()),
         Administration::Inspect(Address::new(FunctionType::new("a", "."), "")),
+        Administration::ShowMailbox {
+            address: address(),
+            after: Some(u64::MAX),
+            limit: 7,
+        },
+        Administration::ShowMailbox {
+            address: address(),
+            after: None,
+            limit: 1,
+        },
         Administration::ListDeadLetters {
             filter: filter(),
             after: Some(ID),
@@ -145,6 +155,31 @@ fn address_view() -> AddressView {
     }
 }
 
+fn mailbox() -> MailboxView {
+    let message = |caller, corrects| MessageView {
+        number: u64::MAX,
+        id: ID,
+        caller,
+        message: value(),
+        corrects,
+    };
+    MailboxView {
+        messages: vec![
+            message(None, None),
+            message(Some(address()), Some("seen".into())),
+        ],
+        more: true,
+        in_flight: Some(FlightView {
+            messages: 1,
+            since_ms: u64::MAX,
+        }),
+        next_try_ms: Some(1),
+        suspended_since_ms: Some(2),
+        timers: vec![timer()],
+        timers_total: 101,
+    }
+}
+
 fn address_summary() -> AddressSummary {
     AddressSummary {
         address: address(),
@@ -218,6 +253,8 @@ fn answers() -> Vec<Answer> {
             failing: None,
             ..address_view()
         })),
+        Answer::Mailbox(Box::default()),
+        Answer::Mailbox(Box::new(mailbox())),
         Answer::Addresses(Vec::new()),
         Answer::Addresses(vec![
             address_summary(),
