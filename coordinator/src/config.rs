@@ -7,6 +7,7 @@ mod placement;
 mod ports;
 mod process;
 mod restore;
+mod root;
 mod run;
 mod s3;
 
@@ -24,6 +25,7 @@ pub use ports::PortArgs;
 pub use process::ProcessArgs;
 pub(crate) use process::application_name;
 pub use restore::RestoreArgs;
+pub use root::RootArgs;
 pub use run::RunConfig;
 pub use s3::{S3Args, S3Sse};
 
