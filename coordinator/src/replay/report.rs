@@ -42,15 +42,17 @@ impl<'a> Report<'a> {
         for note in &stage.notes {
             push(&mut text, "note", note);
         }
-        for state in &batch.state {
+        // Their order is that in which the function declared them, which may be any.
+        let mut states: Vec<_> = batch.state.iter().collect();
+        states.sort_by(|one, other| one.name.cmp(&other.name));
+        for state in &states {
             let value = shown(state.value.as_ref());
             push(&mut text, "state", &format!("{}: {value}", state.name));
         }
         for message in &batch.messages {
             push(&mut text, "message", &message_text(message));
         }
-        let states = batch
-            .state
+        let states = states
             .iter()
             .map(|state| json!({"state": &*state.name, "value": typed(state.value.as_ref())}));
         let request = json!({

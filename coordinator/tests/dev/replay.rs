@@ -62,16 +62,17 @@ impl App {
 
     /// Sends a message, and returns the id of the dead letter that it becomes.
     async fn fails(&self, id: &str, message: &Value) -> String {
-        let before = self.letters().await.len();
+        let before = self.letters().await;
         let request = self.dev.client.to_send(&format!("faulty/one/{id}"));
         assert_eq!(request.json(message).send().await.unwrap().status, 202);
-        let mut letters = Vec::new();
+        let mut new = None;
         until_true("there is a dead letter", async || {
-            letters = self.letters().await;
-            letters.len() > before
+            let mut letters = self.letters().await.into_iter();
+            new = letters.find(|letter| !before.contains(letter));
+            new.is_some()
         })
         .await;
-        letters.pop().unwrap()["id"].as_str().unwrap().to_owned()
+        new.unwrap()["id"].as_str().unwrap().to_owned()
     }
 
     async fn letters(&self) -> Vec<Value> {
