@@ -52,7 +52,7 @@ const ALLOWED: &[(&str, &str)] = &[
         "peer",
         "clock cost error http log_limit metrics readiness requests runtime sources",
     ),
-    ("config", "module offline runtime store"),
+    ("config", "error module offline runtime store"),
     ("destinations", "error invoker module runtime"),
     ("check", "destinations module random store"),
     ("servers", "bounded config error http metrics"),
@@ -60,11 +60,6 @@ const ALLOWED: &[(&str, &str)] = &[
         "assemble",
         "config container cost egress error http ingress metrics module offline random readiness \
          requests runtime servers sources store",
-    ),
-    (
-        "cli",
-        "bounded check clock config cost destinations error module offline store streams \
-         typed_json",
     ),
     (
         "dev",
@@ -75,6 +70,15 @@ const ALLOWED: &[(&str, &str)] = &[
         "run",
         "assemble clock config destinations egress error http ingress metrics module peer random \
          readiness runtime servers",
+    ),
+    (
+        "replay",
+        "clock config dev error invoker module offline store typed_json",
+    ),
+    (
+        "cli",
+        "bounded check clock config cost destinations error module offline replay store streams \
+         typed_json",
     ),
 ];
 

@@ -67,6 +67,7 @@ use crate::cli::validate::ValidateArgs;
 use crate::cli::verify::VerifyArgs;
 use crate::config::{self, DevConfig, RunConfig};
 use crate::error::Failure;
+use crate::replay::{self, InvokeArgs};
 
 /// Version, commit and target of this binary.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("SATCHEL_BUILD"), ")");
@@ -127,6 +128,9 @@ pub enum ClientCommand {
     /// Read, export and import durable state, without a running application
     #[command(subcommand)]
     State(StateCommand),
+    /// Send a handler the request that a function got or would get, from durable state, without
+    /// touching the application: under a debugger, or to see what it answers
+    Invoke(Box<InvokeArgs>),
     /// Create, list and delete named states of an application
     #[command(subcommand)]
     Savepoint(SavepointCommand),
@@ -188,6 +192,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Partitions(args) => partitions::run(&args).await,
         ClientCommand::Verify(args) => Box::pin(verify::run(&args)).await,
         ClientCommand::State(command) => Box::pin(state::run(command)).await,
+        ClientCommand::Invoke(args) => Box::pin(replay::run(&args)).await,
         ClientCommand::Savepoint(command) => Box::pin(savepoint::run(command)).await,
         ClientCommand::Address(command) => addresses::run(command).await,
         ClientCommand::Ingress(command) => pauses::run_ingress(command).await,

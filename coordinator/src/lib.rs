@@ -39,6 +39,7 @@ pub mod open_files;
 mod peer;
 mod random;
 pub mod readiness;
+pub mod replay;
 pub mod requests;
 #[cfg(feature = "aws")]
 pub mod run;

@@ -12,6 +12,7 @@
 //! change that an image contains cannot be undone.
 
 use crate::application::Application;
+use crate::buckets::{BucketFold, NoBuckets, NoFold, Sink};
 use crate::control::Effect;
 use crate::error::LogError;
 use crate::fold::{Eager, Fold};
@@ -98,11 +99,48 @@ pub async fn read(
     let reader = source.reader(application, partition)?;
     let mut restarts = 0;
     loop {
-        match reader.read_at(at, &mut Eager(fold)).await {
+        let sink = Sink::<_, NoBuckets>::Whole(Eager(fold));
+        match reader.read_at(at, sink).await {
             Ok(reading) => return Ok(reading),
             Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Ended) => return Ok(Reading::default()),
             Err(Stop::Restart) => {
                 fold.clear();
+                restarts += 1;
+                reader.pause_before(restarts).await?;
+            }
+        }
+    }
+}
+
+/// Hands the state of a partition to `fold`, one bucket after the other. In memory are the log
+/// since the last snapshot, compressed, and a few buckets at a time. Returns `None` if the fold
+/// ended the read.
+///
+/// An owner may be at work, as for [`read()`]. If it supersedes the snapshot and deletes its images
+/// meanwhile, the fold is cleared and the read begins again.
+///
+/// # Errors
+/// As of [`read()`].
+pub async fn read_buckets(
+    source: &Source,
+    application: &Application,
+    partition: u32,
+    at: At,
+    fold: &mut impl BucketFold,
+) -> Result<Option<Reading>, HistoryError> {
+    let reader = source.reader(application, partition)?;
+    let mut restarts = 0;
+    loop {
+        let sink = Sink::<NoFold, _>::Buckets(fold);
+        match reader.read_at(at, sink).await {
+            Ok(reading) => return Ok(Some(reading)),
+            Err(Stop::Error(error)) => return Err(error),
+            Err(Stop::Ended) => return Ok(None),
+            Err(Stop::Restart) => {
+                if fold.clear().is_break() {
+                    return Ok(None);
+                }
                 restarts += 1;
                 reader.pause_before(restarts).await?;
             }
@@ -117,6 +155,8 @@ const NOTHING_NEWER: Option<u64> = Some(u64::MAX);
 /// Reason an attempt ended.
 enum Stop {
     Restart,
+    /// The receiver ended the read.
+    Ended,
     Error(HistoryError),
 }
 
@@ -172,20 +212,22 @@ impl Basis {
 }
 
 impl PartitionReader {
-    async fn read_at(&self, at: At, fold: &mut impl Fold) -> Result<Reading, Stop> {
+    async fn read_at(
+        &self,
+        at: At,
+        mut sink: Sink<'_, impl Fold, impl BucketFold>,
+    ) -> Result<Reading, Stop> {
+        let sink = &mut sink;
         match at {
             At::Latest => {
                 let listing = self.list().await?;
                 let newest = self.newest_basis(&listing).await?;
                 let newest_ms = newest.last_ms();
-                let reading = self.apply(&newest, &listing.manifests, fold).await?;
-                Ok(Reading {
-                    newest_ms,
-                    ..reading
-                })
+                self.apply(&newest, &listing.manifests, newest_ms, sink)
+                    .await
             }
-            At::Moment(moment_ms) => self.read_moment(moment_ms, fold).await,
-            At::Savepoint(name) => self.read_savepoint(&name, fold).await,
+            At::Moment(moment_ms) => self.read_moment(moment_ms, sink).await,
+            At::Savepoint(name) => self.read_savepoint(&name, sink).await,
         }
     }
 
@@ -197,17 +239,15 @@ impl PartitionReader {
         })
     }
 
-    async fn read_moment(&self, moment_ms: u64, fold: &mut impl Fold) -> Result<Reading, Stop> {
+    async fn read_moment(
+        &self,
+        moment_ms: u64,
+        sink: &mut Sink<'_, impl Fold, impl BucketFold>,
+    ) -> Result<Reading, Stop> {
         let listing = self.list().await?;
         let newest = self.newest_basis(&listing).await?;
-        let newest_ms = newest.last_ms();
-        let reading = self
-            .read_moment_of(newest, moment_ms, &listing.manifests, fold)
-            .await?;
-        Ok(Reading {
-            newest_ms,
-            ..reading
-        })
+        self.read_moment_of(newest, moment_ms, &listing.manifests, sink)
+            .await
     }
 
     async fn read_moment_of(
@@ -215,12 +255,13 @@ impl PartitionReader {
         mut newest: Basis,
         moment_ms: u64,
         manifests: &[u64],
-        fold: &mut impl Fold,
+        sink: &mut Sink<'_, impl Fold, impl BucketFold>,
     ) -> Result<Reading, Stop> {
+        let newest_ms = newest.last_ms();
         let mut reaches_back_to_ms = newest.reaches_back_to_ms();
         if reaches_back_to_ms <= moment_ms {
             newest.cut(moment_ms);
-            return self.apply(&newest, manifests, fold).await;
+            return self.apply(&newest, manifests, newest_ms, sink).await;
         }
         let in_effect = newest.manifest.as_ref().map_or(0, |m| m.number);
         let former = &manifests[..manifests.partition_point(|number| *number < in_effect)];
@@ -236,9 +277,13 @@ impl PartitionReader {
                 continue;
             }
             basis.cut(moment_ms);
-            match self.apply(&basis, &[u64::MAX], fold).await {
+            match self.apply(&basis, &[u64::MAX], newest_ms, sink).await {
                 // Its segments were collected; its log will follow.
-                Err(Stop::Error(HistoryError::Log(LogError::Missing { .. }))) => fold.clear(),
+                Err(Stop::Error(HistoryError::Log(LogError::Missing { .. }))) => {
+                    if sink.clear().is_break() {
+                        return Err(Stop::Ended);
+                    }
+                }
                 read => return read,
             }
         }
@@ -420,7 +465,7 @@ impl PartitionReader {
     async fn read_savepoint(
         &self,
         name: &SavepointName,
-        fold: &mut impl Fold,
+        sink: &mut Sink<'_, impl Fold, impl BucketFold>,
     ) -> Result<Reading, Stop> {
         let partition = self.identity.partition;
         let savepoint = read_one(&self.io, &self.layout, partition, name).await?;
@@ -461,33 +506,46 @@ impl PartitionReader {
             return Err(Stop::from(needed(self.layout.log(tail.end))));
         }
         let basis = Basis { manifest, tail };
-        self.apply(&basis, &[u64::MAX], fold).await
+        self.apply(&basis, &[u64::MAX], None, sink).await
     }
 
     async fn apply(
         &self,
         basis: &Basis,
         manifests: &[u64],
-        fold: &mut impl Fold,
+        newest_ms: Option<u64>,
+        sink: &mut Sink<'_, impl Fold, impl BucketFold>,
     ) -> Result<Reading, Stop> {
         let Basis { manifest, tail } = basis;
-        let image_bytes = match manifest {
-            Some(manifest) => {
-                let newest = manifests.last().copied();
-                self.load(manifest, tail.bytes, newest, None, fold).await?
-            }
-            None => 0,
-        };
-        let records = tail.valid.clone();
-        self.replay(manifest.as_ref(), records, image_bytes, tail.bytes, fold)
-            .await?;
         let last = tail.valid.last().map(|(record, _)| record.header);
         let imaged = manifest.as_ref().map_or(0, Manifest::through);
-        Ok(Reading {
+        let reading = Reading {
             through: last.map_or(imaged, |last| last.number.max(imaged)),
             committed_at_ms: last.map(|last| last.committed_at_ms),
             manifest: manifest.as_ref().map(|manifest| manifest.number),
-            newest_ms: None,
-        })
+            newest_ms,
+        };
+        let newest = manifests.last().copied();
+        match sink {
+            Sink::Whole(fold) => {
+                let image_bytes = match manifest {
+                    Some(manifest) => self.load(manifest, tail.bytes, newest, None, fold).await?,
+                    None => 0,
+                };
+                let records = tail.valid.clone();
+                self.replay(manifest.as_ref(), records, image_bytes, tail.bytes, fold)
+                    .await?;
+            }
+            Sink::Buckets(fold) => {
+                if fold.begin(&reading).is_break() {
+                    return Err(Stop::Ended);
+                }
+                let read = self.read_buckets(manifest.as_ref(), tail, newest, *fold);
+                if read.await?.is_break() {
+                    return Err(Stop::Ended);
+                }
+            }
+        }
+        Ok(reading)
     }
 }

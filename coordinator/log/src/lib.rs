@@ -21,6 +21,7 @@
 //!   results, and a [`Driver`] that does the I/O.
 //! - [`read()`] hands the state to a [`Fold`] without taking over: the latest state, or the state
 //!   at a past moment.
+//!   [`read_buckets()`] hands it over bucket by bucket, to a [`BucketFold`].
 //! - [`savepoints`] are named states. They are kept until they are deleted.
 //! - [`verify()`] checks every object of a root and names each that is damaged, missing or foreign.
 //! - [`Writer`] holds the rules of committing without any I/O.
@@ -126,13 +127,14 @@
 #![warn(missing_docs)]
 
 pub use application::{Application, Identity, Placement, RECORD_BYTES_MAX, TableLocation};
+pub use buckets::BucketFold;
 pub use clock::{Clock, Now};
 pub use condensed::CondensedName;
 pub use control::{Condemned, Control, Effect};
 pub use entries::{Entries, EntriesBuilder, Entry};
 pub use error::{Defect, ErrorKind, LogError};
 pub use fold::{BucketSummary, Fold};
-pub use history::{At, HistoryError, Reading, read};
+pub use history::{At, HistoryError, Reading, read, read_buckets};
 pub use io::{Io, OnStoreFailure, Retry, StoreFailure};
 pub use keys::Layout;
 pub use loading::{Offload, Work};
@@ -160,6 +162,7 @@ pub use writer::{Action, Committed, CommittedKind, DEPTH_MAX, Delta, Start, Writ
 mod application;
 mod archiver;
 mod background;
+mod buckets;
 mod clock;
 mod codec;
 mod collector;

@@ -14,6 +14,7 @@ use crate::owner::Owner;
 use crate::reader::images::Prefetched;
 use crate::reader::tail::{Guide, Tail};
 
+mod buckets;
 mod images;
 mod replay;
 pub(crate) mod tail;

@@ -5,7 +5,7 @@ use satchel_log::{Savepoint, SavepointName};
 use serde::Serialize;
 
 use crate::cli::output;
-use crate::cli::verify::RootArgs;
+use crate::config::RootArgs;
 use crate::error::Failure;
 use crate::module::format_rfc3339;
 use crate::offline;

@@ -3,17 +3,18 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use satchel_engine::address::{Address, FunctionType};
 use satchel_log::At;
 
 use crate::cli::output;
 use crate::cli::state_drop::DropArgs;
-use crate::cli::verify::RootArgs;
 use crate::clock::now_ms;
-use crate::config::{CommitLogArgs, PlacementArgs, S3Args, application_name};
+use crate::config::{CommitLogArgs, PlacementArgs, RootArgs, S3Args, application_name};
 use crate::error::{Exit, Failure};
-use crate::offline::{self, FoundStates, Wanted, note_of_moment, parse_address, parse_at};
+use crate::offline::{
+    self, Export, Format, FoundStates, Table, Wanted, note_of_moment, parse_address, parse_at,
+};
 use crate::store::{StateLocation, StoreOptions};
 
 /// Commands on durable state; all but `drop` work without a running application.
@@ -26,7 +27,8 @@ pub enum StateCommand {
     Get(GetArgs),
     /// Print the first states, in the order of their addresses
     List(ListArgs),
-    /// Print all states
+    /// Write all states, or all waiting messages, timers or dead letters, for SQL engines or
+    /// `import`; in the order of addresses within each key group
     Export(ExportArgs),
     /// Create a new root from the states in a file that `export` printed
     Import(ImportArgs),
@@ -80,12 +82,46 @@ pub struct ListArgs {
 /// Arguments of `state export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Only states of this function, namespace/name
+    /// Format of the output; `import` reads NDJSON of states
+    #[arg(long, value_name = "FORMAT", default_value = "ndjson")]
+    format: ExportFormat,
+
+    /// Rows to export
+    #[arg(long, value_name = "TABLE", default_value = "states")]
+    table: ExportTable,
+
+    /// Only rows of this function, namespace/name
     #[arg(long, value_name = "FUNCTION")]
     function: Option<FunctionType>,
 
+    /// File to write, which appears once it is complete; `-` for standard output
+    #[arg(long, short, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+
     #[command(flatten)]
     read: ReadArgs,
+}
+
+/// Format of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportFormat {
+    /// One JSON object per line
+    Ndjson,
+    /// A Parquet file
+    Parquet,
+}
+
+/// Rows of an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ExportTable {
+    /// Values of states
+    States,
+    /// Messages that wait in mailboxes
+    Messages,
+    /// Pending delayed messages
+    Timers,
+    /// Messages and egress records that were given up
+    DeadLetters,
 }
 
 /// Arguments of `state import`.
@@ -128,10 +164,7 @@ pub(crate) async fn run(command: StateCommand) -> Result<(), Failure> {
             print(&args.read, of(args.function), args.limit).await?;
             Ok(())
         }
-        StateCommand::Export(args) => {
-            print(&args.read, of(args.function), usize::MAX).await?;
-            Ok(())
-        }
+        StateCommand::Export(args) => export(args).await,
         StateCommand::Import(args) => import(&args).await,
         StateCommand::Drop(args) => super::state_drop::run(&args).await,
     }
@@ -180,6 +213,42 @@ async fn print(args: &ReadArgs, wanted: Wanted, limit: usize) -> Result<usize, F
         }
     }
     Ok(lines.len())
+}
+
+async fn export(args: ExportArgs) -> Result<(), Failure> {
+    let ExportArgs {
+        format,
+        table,
+        function,
+        output,
+        read,
+    } = args;
+    let at = read.at.unwrap_or(At::Latest);
+    let export = Export {
+        table: match table {
+            ExportTable::States => Table::States,
+            ExportTable::Messages => Table::Messages,
+            ExportTable::Timers => Table::Timers,
+            ExportTable::DeadLetters => Table::DeadLetters,
+        },
+        format: match format {
+            ExportFormat::Ndjson => Format::Ndjson,
+            ExportFormat::Parquet => Format::Parquet,
+        },
+        at,
+        function,
+        file: Some(output).filter(|output| output.as_os_str() != "-"),
+    };
+    let root = read.root.open().await?;
+    let application = read.root.application.as_deref();
+    let exported = Box::pin(offline::export(&root, application, &export)).await?;
+    if let Some(note) = note_of_moment(at, exported.newest_ms, now_ms()) {
+        eprintln!("satchel: {note}");
+    }
+    if let Some(file) = &export.file {
+        eprintln!("satchel: {} rows in {}", exported.rows, file.display());
+    }
+    Ok(())
 }
 
 async fn import(args: &ImportArgs) -> Result<(), Failure> {

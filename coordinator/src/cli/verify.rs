@@ -3,45 +3,15 @@
 use clap::Args;
 
 use crate::cli::output;
-use crate::config::{S3Args, application_name};
+use crate::config::RootArgs;
 use crate::error::{Exit, Failure};
-use crate::offline::{self, Root};
-use crate::store::StateLocation;
+use crate::offline;
 
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
     #[command(flatten)]
     root: RootArgs,
-}
-
-/// Arguments that name a root of durable data.
-#[derive(Debug, Args)]
-pub struct RootArgs {
-    /// Location of the state: a directory (`satchel dev` uses <data-dir>/state) or
-    /// s3://bucket/prefix
-    #[arg(long, env = "SATCHEL_STATE", value_name = "LOCATION")]
-    pub(crate) state: StateLocation,
-
-    /// Application that must own the state [default: any]
-    #[arg(
-        long,
-        env = "SATCHEL_APPLICATION",
-        value_name = "NAME",
-        value_parser = application_name
-    )]
-    pub(crate) application: Option<String>,
-
-    #[command(flatten)]
-    pub(crate) s3: S3Args,
-}
-
-impl RootArgs {
-    /// Opens the root for reading.
-    pub(crate) async fn open(&self) -> Result<Root, Failure> {
-        let s3 = self.s3.options().map_err(Failure::usage)?;
-        Root::open(&self.state, s3).await
-    }
 }
 
 /// Checks every object of a root and prints the findings, one per line.

@@ -27,7 +27,7 @@ use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use self::cargo_build::{BuildError, CargoBuild};
-use self::function::Function;
+use self::function::{Function, Stdio};
 use self::pool::Invocation;
 
 mod build_output;
@@ -234,6 +234,21 @@ impl LocalLambda {
     /// The build failed, or the command does not exist. A handler that starts and fails appears in
     /// its log lines, in [`Self::describe`] and as [`InvokeError::Unreachable`].
     pub async fn start(spec: FunctionSpec) -> Result<Self, StartError> {
+        Self::start_with(spec, Stdio::Captured).await
+    }
+
+    /// Starts a function as [`Self::start`], with one process that has the terminal to itself: a
+    /// debugger. It may take any time until it asks for a request. What it writes to standard
+    /// output goes to standard error.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::start`].
+    pub async fn start_in_terminal(spec: FunctionSpec) -> Result<Self, StartError> {
+        Self::start_with(spec, Stdio::Terminal).await
+    }
+
+    async fn start_with(spec: FunctionSpec, stdio: Stdio) -> Result<Self, StartError> {
         let sources = watch::Sources::of(&spec);
         let before = if spec.watch {
             Some(sources.clone().fingerprint().await)
@@ -241,7 +256,7 @@ impl LocalLambda {
             None
         };
         let command = command_of(&spec).await?;
-        let function = Arc::new(Function::new(spec, command));
+        let function = Arc::new(Function::new(spec, command, stdio));
         let supervisor = tokio::spawn(handlers::supervise(Arc::clone(&function)));
         let watcher = before.map(|before| {
             tokio::spawn(watch::rebuild_on_change(

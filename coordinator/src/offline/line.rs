@@ -24,7 +24,7 @@ use serde_json::value::RawValue;
 use crate::typed_json::{encode, show};
 
 /// Prefix of the names of StateFun's built-in types.
-const BUILT_IN: &str = "io.statefun.types/";
+pub(super) const BUILT_IN: &str = "io.statefun.types/";
 
 /// One state of one address.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -166,7 +166,7 @@ pub fn parse_address(text: &str) -> Result<Address, String> {
 }
 
 /// Returns the value as JSON, if parsing it gives the same bytes again.
-fn lossless(typename: &str, bytes: &Bytes) -> Option<Box<RawValue>> {
+pub(super) fn lossless(typename: &str, bytes: &Bytes) -> Option<Box<RawValue>> {
     let json = if typename.starts_with(BUILT_IN) {
         let shown = show(Some(typename), bytes);
         let json = String::from_utf8(shown.to_vec()).ok()?;

@@ -7,7 +7,7 @@ use satchel_engine::address::{Address, FunctionType};
 use satchel_engine::durable::{Change, Key, StoredState, Value};
 use satchel_engine::partition::BucketProblem;
 use satchel_engine::placement::{CachedPlacement, Placement};
-use satchel_log::{At, Clock, Entry, Fold, HistoryError};
+use satchel_log::{At, Clock, Entry, Fold, HistoryError, Reading};
 use satchel_storage::encode::decode_entry;
 use satchel_storage::placement::recorded;
 
@@ -65,18 +65,22 @@ pub async fn states(
             return Err(Failure::new(Exit::Damaged, message));
         }
         newest_ms = newest_ms.max(reading.newest_ms);
-        let at_ms = match at {
-            At::Moment(moment_ms) => moment_ms,
-            At::Savepoint(_) => reading.committed_at_ms.unwrap_or(now_ms),
-            // The time of a partition never goes back, whatever the clock says.
-            At::Latest => now_ms.max(reading.committed_at_ms.unwrap_or_default()),
-        };
-        lines.extend(fold.lines(at_ms));
+        lines.extend(fold.lines(at_ms_of(at, &reading, now_ms)));
     }
     lines.sort_unstable_by(|one, other| {
         (&one.address, &one.name).cmp(&(&other.address, &other.name))
     });
     Ok(FoundStates { lines, newest_ms })
+}
+
+/// Returns the moment of a partition that was read, in ms since the epoch.
+pub(super) fn at_ms_of(at: At, reading: &Reading, now_ms: u64) -> u64 {
+    match at {
+        At::Moment(moment_ms) => moment_ms,
+        At::Savepoint(_) => reading.committed_at_ms.unwrap_or(now_ms),
+        // The time of a partition never goes back, whatever the clock says.
+        At::Latest => now_ms.max(reading.committed_at_ms.unwrap_or_default()),
+    }
 }
 
 /// Fold that keeps the selected states.

@@ -134,3 +134,83 @@ async fn ballast_is_unchanged(app: &Dev) {
         );
     }
 }
+
+/// Addresses of the export, with values of 64 KiB.
+const FREIGHT: usize = 2_000;
+/// Limit of the memory of an export, in bytes: less than the state.
+const EXPORT_BYTES_MAX: u64 = 100 << 20;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn state_larger_than_the_memory_of_an_export_is_exported() {
+    let setup = Setup::of(example("greeter"))
+        .arg("--memory-limit=8MiB")
+        .env("SATCHEL_LOG", "info,satchel=debug");
+    let file = setup.data_dir().join("states.ndjson");
+    let mut lines = std::io::BufWriter::new(std::fs::File::create(&file).unwrap());
+    for freight in 0..FREIGHT {
+        let value: String = (0..64).map(|part| cargo(64 * freight + part)).collect();
+        let address = format!("example/freight/{freight}");
+        let line = json!({
+            "address": address, "state": "cargo", "typename": "example/Cargo",
+            "expires_at_ms": null, "value": value,
+        });
+        std::io::Write::write_all(&mut lines, format!("{line}\n").as_bytes()).unwrap();
+    }
+    drop(lines);
+    let state = setup.data_dir().join("state");
+    let import = Command::new(satchel())
+        .args(["state", "import"])
+        .arg(&file)
+        .arg("--state")
+        .arg(&state)
+        .status();
+    assert!(import.unwrap().success());
+    // Until its first snapshot, all state is in the log.
+    let mut app = setup.start().await;
+    until_true("a snapshot is in effect", async || {
+        greet_anyone(&app).await;
+        app.printed().contains("snapshot in effect")
+    })
+    .await;
+    assert_eq!(app.terminate().await.code, Some(0));
+
+    for format in ["ndjson", "parquet"] {
+        let exported = setup.data_dir().join("exported");
+        let peak = peak_memory(
+            Command::new(satchel())
+                .args(["state", "export", "--format", format, "--state"])
+                .arg(&state)
+                .arg("-o")
+                .arg(&exported),
+        );
+        let bytes = std::fs::metadata(&exported).unwrap().len();
+        println!("{format}: {bytes} bytes exported, peak memory {peak} bytes");
+        assert!(bytes > EXPORT_BYTES_MAX, "{bytes}");
+        assert!(peak < EXPORT_BYTES_MAX, "{format}: {peak}");
+    }
+}
+
+async fn greet_anyone(app: &Dev) {
+    let address = "example/greeter/anyone";
+    let reply = app.client.call(address, &json!({"name": "Alice"})).await;
+    assert_eq!(reply.status, 200);
+}
+
+/// Runs a command, and returns its largest resident memory in bytes.
+fn peak_memory(command: &mut Command) -> u64 {
+    let mut child = command.spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        peak = peak.max(kib.unwrap_or_default() << 10);
+        if let Some(ended) = child.try_wait().unwrap() {
+            assert!(ended.success());
+            assert!(peak > 0);
+            return peak;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}

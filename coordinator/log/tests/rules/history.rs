@@ -2,12 +2,13 @@
 //! then, and nothing else.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 use satchel_log::{
-    Application, At, Contender, HistoryError, Identity, Layout, LogError, ObjectStore, Options,
-    Placement, Reading, Retry, SnapshotPolicy, Source, read,
+    Application, At, BucketFold, Contender, Entry, Fold, HistoryError, Identity, Layout, LogError,
+    ObjectStore, Options, Placement, Reading, Retry, SnapshotPolicy, Source, read, read_buckets,
 };
 use satchel_log_simulation::{ManualOwner, MemoryRoot, SimulatedClock, State, drive};
 
@@ -109,7 +110,30 @@ impl World {
         }
     }
 
+    /// Reads everything at once, and bucket by bucket, which must give the same.
     fn read(&self, at: At) -> Result<(Reading, State), HistoryError> {
+        let mut state = State::default();
+        let (source, application) = self.source();
+        let reading = {
+            let mut reading = Box::pin(read(&source, &application, 0, at, &mut state));
+            drive(&mut reading).expect("memory answers at once")
+        };
+        let whole = reading.map(|reading| (reading, state));
+        let mut buckets = Buckets::default();
+        let by_bucket = self.read_buckets(at, &mut buckets);
+        let ended = |reading: Option<Reading>| reading.expect("the fold does not end the read");
+        let by_bucket = by_bucket.map(|reading| (ended(reading), buckets.state));
+        assert_eq!(by_bucket, whole);
+        whole
+    }
+
+    fn read_buckets(&self, at: At, fold: &mut Buckets) -> Result<Option<Reading>, HistoryError> {
+        let (source, application) = self.source();
+        let mut reading = Box::pin(read_buckets(&source, &application, 0, at, fold));
+        drive(&mut reading).expect("memory answers at once")
+    }
+
+    fn source(&self) -> (Source, Application) {
         let source = Source {
             store: self.store.clone(),
             root: "root".to_owned(),
@@ -122,13 +146,7 @@ impl World {
             on_store_failure: Arc::new(|_| {}),
         };
         let record = object(&self.store, Layout::new("root", 0).application());
-        let application = Application::decode(&record).unwrap();
-        let mut state = State::default();
-        let reading = {
-            let mut reading = Box::pin(read(&source, &application, 0, at, &mut state));
-            drive(&mut reading).expect("memory answers at once")
-        };
-        reading.map(|reading| (reading, state))
+        (source, Application::decode(&record).unwrap())
     }
 
     /// Returns the state at a moment.
@@ -138,6 +156,55 @@ impl World {
             .map(|(_, state)| state.clone())
             .next_back()
             .unwrap_or_default()
+    }
+}
+
+/// Content that is received bucket by bucket.
+#[derive(Default)]
+struct Buckets {
+    state: State,
+    /// Buckets that were offered, and whether they may hold pending work.
+    offered: Vec<(u16, bool)>,
+    ended: Vec<u16>,
+    /// The only bucket that is wanted; otherwise all are.
+    only: Option<u16>,
+    /// Bucket after which the read is ended.
+    last: Option<u16>,
+}
+
+impl BucketFold for Buckets {
+    fn clear(&mut self) -> ControlFlow<()> {
+        *self = Self {
+            only: self.only,
+            last: self.last,
+            ..Self::default()
+        };
+        ControlFlow::Continue(())
+    }
+
+    fn wants(&mut self, bucket: u16, pending: bool) -> bool {
+        assert!(self.ended.is_empty(), "buckets are offered beforehand");
+        self.offered.push((bucket, pending));
+        self.only.is_none_or(|only| only == bucket)
+    }
+
+    fn apply(&mut self, entry: Entry<'_>) {
+        assert!(entry.value.is_some(), "removed keys are left out");
+        assert!(
+            self.ended.last().is_none_or(|ended| *ended < entry.bucket),
+            "one bucket after the other"
+        );
+        let keys = self.state.0.len();
+        self.state.apply(entry);
+        assert_eq!(self.state.0.len(), keys + 1, "each key comes once");
+    }
+
+    fn end(&mut self, bucket: u16) -> ControlFlow<()> {
+        self.ended.push(bucket);
+        match self.last {
+            Some(last) if last == bucket => ControlFlow::Break(()),
+            _ => ControlFlow::Continue(()),
+        }
     }
 }
 
@@ -274,5 +341,44 @@ fn a_lost_or_damaged_record_is_named_and_not_skipped() {
             HistoryError::Log(LogError::Missing { key: named, .. }) if *named == key
         ),
         "{refused}"
+    );
+}
+
+#[test]
+fn only_the_buckets_that_are_wanted_are_read_until_the_receiver_ends_the_read() {
+    let mut world = World::new();
+    world.live(
+        1,
+        &Period {
+            commits: vec![(0, 1, Some(7)), (1, 1, Some(8)), (2, 2, Some(9))],
+            snapshots: true,
+            collects: false,
+        },
+    );
+    let of = |fold: &Buckets| {
+        let buckets = fold.state.0.keys().map(|(bucket, _)| *bucket);
+        buckets.collect::<std::collections::BTreeSet<_>>()
+    };
+    let mut all = Buckets::default();
+    assert!(world.read_buckets(At::Latest, &mut all).unwrap().is_some());
+    assert_eq!(all.ended, [0, 1, 2]);
+    let offered: Vec<u16> = all.offered.iter().map(|(bucket, _)| *bucket).collect();
+    assert_eq!(offered, all.ended);
+
+    let mut one = Buckets {
+        only: Some(1),
+        ..Buckets::default()
+    };
+    assert!(world.read_buckets(At::Latest, &mut one).unwrap().is_some());
+    assert_eq!((one.ended.clone(), of(&one)), (vec![1], [1].into()));
+
+    let mut early = Buckets {
+        last: Some(1),
+        ..Buckets::default()
+    };
+    assert_eq!(world.read_buckets(At::Latest, &mut early).unwrap(), None);
+    assert_eq!(
+        (early.ended.clone(), of(&early)),
+        (vec![0, 1], [0, 1].into())
     );
 }

@@ -9,9 +9,19 @@ use tokio::time::Instant;
 use super::pool::{Invocation, Next, Pool, ProcessId};
 use super::{FunctionSpec, FunctionView, LogLines};
 
+/// Input and output of the processes of a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stdio {
+    /// Input is empty, and output becomes log lines.
+    Captured,
+    /// Both are those of this process, in whose process group the processes are.
+    Terminal,
+}
+
 #[derive(Debug)]
 pub(super) struct Function {
     pub(super) spec: FunctionSpec,
+    pub(super) stdio: Stdio,
     /// Notified when the supervisor should ask the pool again.
     pub(super) changed: Notify,
     command: Mutex<Command>,
@@ -39,10 +49,15 @@ fn modified(words: &[String]) -> Option<SystemTime> {
 }
 
 impl Function {
-    pub(super) fn new(spec: FunctionSpec, command: Vec<String>) -> Self {
+    pub(super) fn new(spec: FunctionSpec, command: Vec<String>, stdio: Stdio) -> Self {
+        let pool = match stdio {
+            Stdio::Captured => Pool::new(spec.processes_max),
+            Stdio::Terminal => Pool::patient(),
+        };
         Self {
-            pool: Mutex::new(Pool::new(spec.processes_max)),
+            pool: Mutex::new(pool),
             spec,
+            stdio,
             changed: Notify::new(),
             command: Mutex::new(Command::new(command)),
         }

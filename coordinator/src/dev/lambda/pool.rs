@@ -83,6 +83,8 @@ pub(super) struct Pool {
     foreign_answers: u64,
     failures: StartFailures,
     stopped: bool,
+    /// True if a process may take any time until it asks for its first request.
+    is_patient: bool,
 }
 
 #[derive(Debug)]
@@ -132,6 +134,14 @@ impl Pool {
         Self {
             processes_max: processes_max.max(1),
             ..Self::default()
+        }
+    }
+
+    /// Creates a pool of one process, which may take any time until it asks for its first request.
+    pub(super) fn patient() -> Self {
+        Self {
+            is_patient: true,
+            ..Self::new(1)
         }
     }
 

@@ -1,7 +1,6 @@
 //! One handler process from start to end, with its own Runtime API.
 
 use std::net::Ipv4Addr;
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::cargo_build::is_set_by_cargo_run;
-use super::function::Function;
+use super::function::{Function, Stdio};
 use super::pool::{Control, End, ProcessId};
 use super::runtime_api::RuntimeApi;
 use super::spawner;
@@ -41,14 +40,15 @@ pub(super) async fn run(
         Err(error) => return format!("no address for its Runtime API: {error}"),
     };
     let command = command(&function, &address.to_string());
-    let spawned = spawner::spawn(function.spec.launcher.clone(), command).await;
+    let own_group = function.stdio == Stdio::Captured;
+    let spawned = spawner::spawn(function.spec.launcher.clone(), command, own_group).await;
     let mut child = match spawned {
         Ok(child) => child,
         Err(error) => return format!("it cannot be started: {error}"),
     };
     // The id is known until the process has been waited for.
     let pid = child.id().unwrap_or_default();
-    let group = Group(pid);
+    let processes = Processes { pid, own_group };
     function.pool().set_pid(process, Some(pid));
     tracing::debug!(function = function.name(), pid, "handler started");
 
@@ -56,8 +56,8 @@ pub(super) async fn run(
     let output = Output::of(&mut child, &function);
     // Kept open and never written: a handler can detect the end of its parent by reading it.
     let _stdin = child.stdin.take();
-    let status = until_it_ends(&mut child, pid, &function, process, wanted, &api).await;
-    drop(group);
+    let status = until_it_ends(&mut child, &processes, &function, process, wanted, &api).await;
+    drop(processes);
     // An answer sent just before the end counts.
     api.finish(LAST_WORDS_MAX).await;
     let last_line = output.finish().await;
@@ -74,7 +74,7 @@ pub(super) async fn run(
 
 async fn until_it_ends(
     child: &mut Child,
-    pid: u32,
+    processes: &Processes,
     function: &Function,
     process: ProcessId,
     mut wanted: watch::Receiver<Control>,
@@ -84,28 +84,28 @@ async fn until_it_ends(
     loop {
         let control = *wanted.borrow_and_update();
         match control.end {
-            Some(End::AtOnce) => signal_group(pid, Signal::KILL),
+            Some(End::AtOnce) => processes.signal(Signal::KILL),
             Some(End::Gracefully) if kill_at.is_none() => {
                 kill_at = Some(Instant::now() + TERM_TO_KILL);
                 api.announce_shutdown(TERM_TO_KILL);
-                signal_group(pid, Signal::TERM);
+                processes.signal(Signal::TERM);
             }
             Some(End::Gracefully) | None => {}
         }
         let alarm = kill_at.or(control.deadline);
         tokio::select! {
             status = child.wait() => {
-                report_end(function, pid, &status, control.end.is_some());
+                report_end(function, processes.pid, &status, control.end.is_some());
                 return status;
             }
             changed = wanted.changed() => if changed.is_err() {
                 // The pool has forgotten the process, which it does only after the end. Kill it.
-                signal_group(pid, Signal::KILL);
+                processes.signal(Signal::KILL);
                 return child.wait().await;
             },
             Some(()) = OptionFuture::from(alarm.map(sleep_until)) => match kill_at {
                 Some(_) => {
-                    signal_group(pid, Signal::KILL);
+                    processes.signal(Signal::KILL);
                     return child.wait().await;
                 }
                 None => function.pool().expire(process, Instant::now()),
@@ -128,33 +128,51 @@ fn report_end(
     }
 }
 
-/// Process group of a handler. Dropping it kills and forgets the group, also if the task is
-/// aborted.
-struct Group(u32);
+/// Handler with the processes that it started, which are its process group. One that has the
+/// terminal is alone. Dropping this kills and forgets them, also if the task is aborted.
+struct Processes {
+    pid: u32,
+    own_group: bool,
+}
 
-impl Drop for Group {
-    fn drop(&mut self) {
-        signal_group(self.0, Signal::KILL);
-        spawner::forget(self.0);
+impl Processes {
+    fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        let Some(pid) = pid.filter(|pid| !pid.is_init()) else {
+            return;
+        };
+        // An error means that they have ended already.
+        let _ = match self.own_group {
+            true => rustix::process::kill_process_group(pid, signal),
+            false => rustix::process::kill_process(pid, signal),
+        };
     }
 }
 
-fn signal_group(pid: u32, signal: Signal) {
-    let group = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    if let Some(group) = group.filter(|group| !group.is_init()) {
-        // An error means that the group has ended already.
-        let _ = rustix::process::kill_process_group(group, signal);
+impl Drop for Processes {
+    fn drop(&mut self) {
+        if self.own_group {
+            self.signal(Signal::KILL);
+            spawner::forget(self.pid);
+        }
+        // A process that is alone was waited for, or its handle kills it. Its number may be reused.
     }
 }
 
 fn command(function: &Function, runtime_api: &str) -> Command {
     let spec = &function.spec;
     let mut command = Command::from(spec.launcher.handler(&function.command()));
-    command
-        .current_dir(&spec.dir)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    command.current_dir(&spec.dir);
+    match function.stdio {
+        Stdio::Captured => command
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped()),
+        Stdio::Terminal => command
+            .stdin(std::process::Stdio::inherit())
+            .stdout(std::io::stderr())
+            .stderr(std::process::Stdio::inherit()),
+    };
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
         // Handlers must not see the settings of satchel, which include tokens, nor those of a

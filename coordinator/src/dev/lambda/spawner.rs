@@ -17,17 +17,26 @@ use tokio::sync::oneshot;
 use super::exec_handler::Launcher;
 
 /// Starts `command` as the leader of its own process group, which the reaper of `launcher` kills if
-/// this process ends before [`forget`] is called.
+/// this process ends before [`forget`] is called. With `own_group` false, it stays in the group of
+/// this process and is left to its launcher.
 ///
 /// # Errors
 ///
 /// The process cannot be started.
-pub(super) async fn spawn(launcher: Launcher, mut command: Command) -> io::Result<Child> {
-    command.process_group(0).kill_on_drop(true);
+pub(super) async fn spawn(
+    launcher: Launcher,
+    mut command: Command,
+    own_group: bool,
+) -> io::Result<Child> {
+    command.kill_on_drop(true);
+    if own_group {
+        command.process_group(0);
+    }
     let (reply, child) = oneshot::channel();
     let order = Order::Spawn {
         launcher,
         command: Box::new(command),
+        own_group,
         runtime: Handle::current(),
         reply,
     };
@@ -46,6 +55,7 @@ enum Order {
     Spawn {
         launcher: Launcher,
         command: Box<Command>,
+        own_group: bool,
         runtime: Handle,
         reply: oneshot::Sender<io::Result<Child>>,
     },
@@ -74,13 +84,18 @@ fn run(inbox: &mpsc::Receiver<Order>) {
             Order::Spawn {
                 launcher,
                 mut command,
+                own_group,
                 runtime,
                 reply,
             } => {
                 let reaper = reaper.get_or_insert_with(|| Reaper::start(&launcher));
                 let _in_runtime = runtime.enter();
                 let child = command.spawn();
-                let pid = child.as_ref().ok().and_then(Child::id);
+                let pid = child
+                    .as_ref()
+                    .ok()
+                    .and_then(Child::id)
+                    .filter(|_| own_group);
                 if let Some(pid) = pid {
                     reaper.send('+', pid);
                 }

@@ -8,7 +8,7 @@ use satchel_testkit::{Setup, example};
 use serde_json::{Value, json};
 
 use super::roots::{files, greet, greeted, greeted_at_length, state_of};
-use super::tool::{ToolResult, tool};
+use super::tool::{ToolResult, sorted, tool};
 
 #[tokio::test]
 async fn states_are_read_individually_by_function_and_as_a_whole() {
@@ -104,7 +104,8 @@ async fn exported_states_are_imported_into_a_new_root_and_served() {
         "{result:?}"
     );
     assert_eq!(tool(&state, &["verify"]).code, 0);
-    assert_eq!(tool(&state, &["state", "export"]).out, exported.out);
+    let again = tool(&state, &["state", "export"]).out;
+    assert_eq!(sorted(&again), sorted(&exported.out));
 
     let mut app = fresh.start().await;
     for person in ["alice", "bob", "dora"] {
@@ -226,12 +227,19 @@ fn seen(person: &str, count: usize) -> Value {
     })
 }
 
+/// The lines of an export, in the order of addresses.
 fn lines(result: &ToolResult) -> Vec<Value> {
     assert_eq!(result.code, 0, "{result:?}");
-    let lines = result.out.lines();
-    lines
+    let mut lines: Vec<Value> = result
+        .out
+        .lines()
         .map(|line| serde_json::from_str(line).unwrap())
-        .collect()
+        .collect();
+    lines.sort_by_key(|line| {
+        let field = |name: &str| line[name].as_str().unwrap().to_owned();
+        (field("address"), field("state"))
+    });
+    lines
 }
 
 async fn wait_for_the_next_millisecond() {

@@ -20,6 +20,15 @@ pub(crate) fn tool(state: &Path, arguments: &[&str]) -> ToolResult {
 
 /// Like [`tool`], with environment variables, at a location that need not be a directory.
 pub(crate) fn tool_in(state: &str, arguments: &[&str], environment: &[(&str, &str)]) -> ToolResult {
+    run_in(&[arguments, &["--state", state]].concat(), environment)
+}
+
+/// Runs `satchel` with exactly these arguments.
+pub(crate) fn run(arguments: &[&str]) -> ToolResult {
+    run_in(arguments, &[])
+}
+
+fn run_in(arguments: &[&str], environment: &[(&str, &str)]) -> ToolResult {
     let mut command = Command::new(satchel());
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("SATCHEL_") {
@@ -28,7 +37,6 @@ pub(crate) fn tool_in(state: &str, arguments: &[&str], environment: &[(&str, &st
     }
     let output = command
         .args(arguments)
-        .args(["--state", state])
         .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .output()
@@ -39,4 +47,11 @@ pub(crate) fn tool_in(state: &str, arguments: &[&str], environment: &[(&str, &st
         out: text(output.stdout),
         err: text(output.stderr),
     }
+}
+
+/// The lines of a text, sorted: an export is in the order of key groups.
+pub(crate) fn sorted(text: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    lines
 }

@@ -68,6 +68,9 @@ impl Pool {
 
     fn end_silent_starters(&mut self, now: Instant) -> Option<Instant> {
         let mut alarm = None;
+        if self.is_patient {
+            return alarm;
+        }
         for slot in self.slots.values_mut() {
             if !matches!(slot.state, State::Starting) || slot.is_ending() {
                 continue;
