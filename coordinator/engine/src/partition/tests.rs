@@ -25,3 +25,4 @@ mod rejecting;
 mod remembering;
 mod spilling;
 mod suspending;
+mod telling;
