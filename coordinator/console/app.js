@@ -9,11 +9,13 @@ import { Addresses } from './pages/addresses.js';
 import { Connectors } from './pages/connectors.js';
 import { Letters } from './pages/letters.js';
 import { Overview } from './pages/overview.js';
+import { Traces } from './pages/traces.js';
 
 const PAGES = [
   { path: '/', title: 'Overview', key: 'o', page: Overview },
   { path: '/addresses', title: 'Addresses', key: 'a', page: Addresses },
   { path: '/dead-letters', title: 'Dead letters', key: 'd', page: Letters },
+  { path: '/traces', title: 'Traces', key: 't', page: Traces },
   { path: '/connectors', title: 'Ingresses & egresses', key: 'i', page: Connectors },
 ];
 

@@ -38,19 +38,22 @@ const ALLOWED: &[(&str, &str)] = &[
         "clock error kafka metrics module sources streams",
     ),
     ("requests", "metrics random"),
+    ("stories", "metrics module status"),
+    ("otel", "error log_limit metrics status stories"),
+    ("without_otel", "metrics stories"),
     (
         "http",
         "bounded clock egress log_limit metrics module offline readiness requests sources status \
-         streams",
+         stories streams",
     ),
     (
         "runtime",
         "clock egress error ingress invoker metrics random readiness requests sources status \
-         store",
+         store stories",
     ),
     (
         "peer",
-        "clock error http log_limit metrics readiness requests runtime sources",
+        "clock error http log_limit metrics readiness requests runtime sources stories",
     ),
     ("config", "module offline runtime store"),
     ("destinations", "error invoker module runtime"),
@@ -58,8 +61,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("servers", "bounded config error http metrics"),
     (
         "assemble",
-        "config container egress error http ingress metrics module offline readiness requests \
-         runtime servers sources store",
+        "config container egress error http ingress metrics module offline otel readiness \
+         requests runtime servers sources store stories",
     ),
     (
         "cli",

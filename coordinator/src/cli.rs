@@ -31,6 +31,7 @@ mod status;
 mod stream;
 mod target;
 mod timers;
+mod trace;
 mod validate;
 mod verify;
 
@@ -59,6 +60,7 @@ use crate::cli::state::StateCommand;
 use crate::cli::status::StatusArgs;
 use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
+use crate::cli::trace::TraceArgs;
 use crate::cli::validate::ValidateArgs;
 use crate::cli::verify::VerifyArgs;
 use crate::config::{DevConfig, RunConfig};
@@ -114,6 +116,8 @@ pub enum ClientCommand {
     /// List pending delayed messages
     #[command(subcommand)]
     Timers(TimersCommand),
+    /// Print what happened to a message and to all that followed from it, or list recent traces
+    Trace(TraceArgs),
     /// Show the partitions of a running application: key groups, load, size, messages between them
     Partitions(PartitionsArgs),
     /// Check a whole root of durable data and name every damaged, missing or foreign object
@@ -157,6 +161,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Stream(command) => stream::run(command).await,
         ClientCommand::DeadLetters(command) => dead_letters::run(command).await,
         ClientCommand::Timers(command) => timers::run(command).await,
+        ClientCommand::Trace(args) => trace::run(args).await,
         ClientCommand::Partitions(args) => partitions::run(&args).await,
         ClientCommand::Verify(args) => Box::pin(verify::run(&args)).await,
         ClientCommand::State(command) => Box::pin(state::run(command)).await,

@@ -16,6 +16,7 @@ mod peers;
 mod process;
 mod sqs;
 mod store;
+mod stories;
 mod totals;
 
 use std::fmt;
@@ -44,6 +45,7 @@ use peers::PeerFamilies;
 use process::ProcessFamilies;
 use sqs::SqsFamilies;
 use store::StoreFamilies;
+use stories::StoryFamilies;
 
 pub(crate) use partitions::total;
 pub use process::Role;
@@ -388,6 +390,7 @@ struct Families {
     partitions: PartitionFamilies,
     peers: PeerFamilies,
     sqs: SqsFamilies,
+    stories: StoryFamilies,
     /// Events since the last line of [`emf`].
     emf: emf::Interval,
 }
@@ -504,6 +507,7 @@ impl Families {
             partitions: PartitionFamilies::register(&mut names),
             peers: PeerFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
+            stories: StoryFamilies::register(&mut names),
             emf: emf::Interval::default(),
             status: Status::new(),
             answered: totals::Answered::default(),

@@ -256,6 +256,8 @@ export function Address({ address }) {
       <${Panel} title="Timers"><${Timers} timers=${timers.data?.own} error=${timers.error}
         isCut=${timers.data?.isCut} /><//>
       <${Past} address=${address} now=${view.state} />`}
+    ${view && html`<p class="dim"><a href=${link('/traces', { address: whole })}>Traces</a> with a
+      message to this address.</p>`}
     ${known?.dead_letters > 0 && html`<p class="dim">${type} has
       ${' '}<a href=${link('/dead-letters', { function: type })}>${
         plural(known.dead_letters, 'dead letter')}</a>.</p>`}`;

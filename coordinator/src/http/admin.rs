@@ -30,12 +30,14 @@ use super::partitions;
 use super::render::{AddressBody, DeadLetters, Timers};
 use super::target::{PathParams, Target, query};
 use super::token::Token;
+use super::traces;
 use super::traffic::{Wait, WaitQuery};
 use super::value::read_value;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
+use crate::stories::Stories;
 
 use pauses::Stopped;
 pub(super) use pauses::ingress_id;
@@ -53,6 +55,8 @@ pub struct Admin {
     pub stoppages: watch::Receiver<Stoppages>,
     /// Metrics, which `/metrics` shows.
     pub metrics: Metrics,
+    /// Stories of messages, if they are kept.
+    pub(crate) stories: Option<Stories>,
     /// Right to read lists, addresses and timers. Health and metrics need no right.
     pub reads: AdminAccess,
     /// Right to change something.
@@ -109,6 +113,7 @@ pub fn routes(admin: Admin) -> Router {
         .merge(messages::routes())
         .merge(pauses::routes())
         .merge(partitions::routes())
+        .merge(traces::routes())
         .with_state(Arc::new(admin))
 }
 

@@ -33,6 +33,7 @@ use crate::offline::Past;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
+use crate::stories::Stories;
 
 /// Long enough for any machine; nothing waits for it unless the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -58,6 +59,7 @@ struct Setup {
     serve: ServeLimits,
     reads: AdminAccess,
     writes: AdminAccess,
+    stories: Option<Stories>,
 }
 
 impl Default for Setup {
@@ -67,6 +69,7 @@ impl Default for Setup {
             serve: ServeLimits::default(),
             reads: AdminAccess::Allowed,
             writes: AdminAccess::Allowed,
+            stories: None,
         }
     }
 }
@@ -109,6 +112,7 @@ impl Process {
             sources: sources.clone(),
             stoppages: stoppages.subscribe(),
             metrics: metrics.clone(),
+            stories: setup.stories,
             reads: setup.reads,
             writes: setup.writes,
             limits: setup.limits.body,

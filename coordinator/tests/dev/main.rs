@@ -22,3 +22,4 @@ mod sources;
 mod state;
 mod statefun_modules;
 mod statefun_python;
+mod stories;

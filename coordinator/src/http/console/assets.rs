@@ -58,6 +58,7 @@ const FILES: &[(&str, &str, &[u8])] = files![
     SCRIPT "pages/letters.js",
     SCRIPT "pages/letter.js",
     SCRIPT "pages/connectors.js",
+    SCRIPT "pages/traces.js",
     SCRIPT "vendor/preact.js",
     SCRIPT "vendor/hooks.js",
     SCRIPT "vendor/htm.js",
