@@ -212,7 +212,10 @@ async fn a_collector_that_is_down_costs_counted_spans_and_one_warning() {
     drop(gone);
     let mut app = Setup::of(example("fraud-detection"))
         .env("SCORING_SERVICE_URL", service.url())
-        .env("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", format!("{url}/v1/traces"))
+        .env(
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+            format!("{url}/v1/traces"),
+        )
         .env("OTEL_BSP_SCHEDULE_DELAY", "50")
         .start()
         .await;

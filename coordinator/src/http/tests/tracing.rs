@@ -73,7 +73,14 @@ async fn an_answer_names_its_request_whatever_it_says() {
     });
     assert_eq!(named, asked.collect::<Vec<_>>());
     // What was refused before the partition was asked has no request.
-    let reply = ask(process.traffic, "POST", "/send/example/greeter/", &[], b"{}").await;
+    let reply = ask(
+        process.traffic,
+        "POST",
+        "/send/example/greeter/",
+        &[],
+        b"{}",
+    )
+    .await;
     assert_eq!(reply.header("satchel-request-id"), None, "{reply:?}");
     process.stop().await;
 }
@@ -135,16 +142,25 @@ async fn traces_need_the_right_to_read_and_a_process_without_them_says_so() {
         ..Setup::default()
     };
     let process = Process::start(denied, |_| None).await;
-    for path in ["/api/traces".to_owned(), format!("/api/traces/{}", "07".repeat(16))] {
+    for path in [
+        "/api/traces".to_owned(),
+        format!("/api/traces/{}", "07".repeat(16)),
+    ] {
         let reply = ask(process.admin, "GET", &path, &[], b"").await;
         assert!([401, 403].contains(&reply.status), "{reply:?}");
     }
     process.stop().await;
     let process = Process::answering(|_| None).await;
     let reply = ask(process.admin, "GET", "/api/traces", &[], b"").await;
-    assert_eq!(reply.json(), serde_json::json!({"traces": [], "tracing": false}));
+    assert_eq!(
+        reply.json(),
+        serde_json::json!({"traces": [], "tracing": false})
+    );
     let path = format!("/api/traces/{}", "07".repeat(16));
     let (status, _, message) = ask(process.admin, "GET", &path, &[], b"").await.error();
-    assert!(status == 404 && message.contains("--trace-messages"), "{message}");
+    assert!(
+        status == 404 && message.contains("--trace-messages"),
+        "{message}"
+    );
     process.stop().await;
 }
