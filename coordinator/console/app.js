@@ -12,11 +12,13 @@ import { Cost } from './pages/cost.js';
 import { Letters } from './pages/letters.js';
 import { Overview } from './pages/overview.js';
 import { Savepoints } from './pages/savepoints.js';
+import { Traces } from './pages/traces.js';
 
 const PAGES = [
   { path: '/', title: 'Overview', key: 'o', page: Overview },
   { path: '/addresses', title: 'Addresses', key: 'a', page: Addresses },
   { path: '/dead-letters', title: 'Dead letters', key: 'd', page: Letters },
+  { path: '/traces', title: 'Traces', key: 't', page: Traces },
   { path: '/connectors', title: 'Ingresses & egresses', key: 'i', page: Connectors },
   { path: '/application', title: 'Application', key: 'p', page: Application },
   { path: '/savepoints', title: 'Savepoints', key: 's', page: Savepoints },

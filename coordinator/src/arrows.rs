@@ -38,19 +38,22 @@ const ALLOWED: &[(&str, &str)] = &[
         "clock error kafka metrics module sources streams",
     ),
     ("requests", "metrics random"),
+    ("stories", "metrics module status"),
+    ("otel", "error log_limit metrics status stories"),
+    ("without_otel", "metrics stories"),
     (
         "http",
         "bounded clock cost egress error log_limit metrics module offline readiness requests sources \
-         status streams",
+         status stories streams",
     ),
     (
         "runtime",
         "clock egress error ingress invoker metrics random readiness requests sources status \
-         store",
+         store stories",
     ),
     (
         "peer",
-        "clock cost error http log_limit metrics readiness requests runtime sources",
+        "clock cost error http log_limit metrics readiness requests runtime sources stories",
     ),
     ("config", "error module offline runtime store"),
     ("destinations", "error invoker module runtime"),
@@ -58,8 +61,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("servers", "bounded config error http metrics"),
     (
         "assemble",
-        "config container cost egress error http ingress metrics module offline random readiness \
-         requests runtime servers sources store",
+        "config container cost egress error http ingress metrics module offline otel random \
+         readiness requests runtime servers sources store stories",
     ),
     (
         "dev",

@@ -19,6 +19,7 @@ use axum::Router;
 use satchel_engine::endpoint::{Endpoints, LINGER_MAX_MS, Linger};
 use satchel_engine::output::Stoppages;
 use satchel_engine::partition::Config;
+use satchel_engine::story::Sampling;
 use satchel_log::{Condensation, MemoryStore, Options, SnapshotPolicy};
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -40,6 +41,7 @@ use crate::metrics::emf::{self, EmfOptions, EmfReporter};
 use crate::metrics::{Metrics, Role, SAMPLE_INTERVAL};
 use crate::module::{Application, EgressAdapter, EndpointAdapter, EndpointSpec, IngressAdapter};
 use crate::offline::{Fork, Past, Restored, restore};
+use crate::otel::Telemetry;
 use crate::random;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
@@ -48,6 +50,7 @@ use crate::runtime::partitions::ApplicationParts;
 use crate::servers::{Servers, admin_reads};
 use crate::sources::Sources;
 use crate::store::{StateLocation, StateStore, StoreKind, StoreOptions};
+use crate::stories::Stories;
 
 use playground::Playground;
 
@@ -76,6 +79,12 @@ pub(crate) struct Process {
     past: Past,
     /// Savepoints of the durable state.
     savepoints: Savepoints,
+    /// Stories of messages, if they are kept.
+    stories: Option<Stories>,
+    /// Traces that are sampled, if any are.
+    sampling: Option<Sampling>,
+    /// Exporters of telemetry, if the environment asks for any.
+    telemetry: Option<Telemetry>,
     /// Ports of StateFun's playground.
     pub(crate) playground: Playground,
     /// Writer of metrics to standard output, until the process ends.
@@ -139,6 +148,7 @@ impl Process {
         args: ProcessArgs,
         modules: &[PathBuf],
         readiness: Readiness,
+        trace_share: f64,
     ) -> Result<Self, Failure> {
         let application = Application::load(modules, &|name| std::env::var(name).ok())
             .map_err(|problems| Failure::new(Exit::Usage, problems.to_string()))?;
@@ -153,6 +163,18 @@ impl Process {
         metrics.observe_role(match readiness {
             Readiness::Standby => Role::Standby,
             _ => Role::Owner,
+        });
+        let telemetry = Telemetry::start(&args.application, &metrics);
+        let of_share = |share: f64| (share > 0.0).then(|| Sampling::of_share(share));
+        let wanted = telemetry.as_ref().and_then(Telemetry::sampling);
+        let sampling = match (args.trace_messages, wanted) {
+            (Some(share), _) => of_share(share),
+            (None, Some(wanted)) => wanted,
+            (None, None) => of_share(trace_share),
+        };
+        let stories = sampling.map(|_| {
+            let export = telemetry.as_ref().and_then(Telemetry::export);
+            Stories::new(bytes(args.trace_memory), metrics.clone(), export)
         });
         let readiness = watch::Sender::new(readiness);
         let emf = args.emf.then(|| {
@@ -177,9 +199,19 @@ impl Process {
             stoppages: watch::Sender::default(),
             name: random_name(),
             past,
+            stories,
+            sampling,
+            telemetry,
             playground,
             _emf: emf,
         })
+    }
+
+    /// Sends the last telemetry before the process ends.
+    pub(crate) async fn flush_telemetry(&self) {
+        if let Some(telemetry) = &self.telemetry {
+            telemetry.flush().await;
+        }
     }
 
     /// Opens the ports. Clients that connect wait until [`Self::serve_ports`].
@@ -210,6 +242,7 @@ impl Process {
             stoppages: self.stoppages.subscribe(),
             metrics: self.metrics.clone(),
             savepoints: self.savepoints.clone(),
+            stories: self.stories.clone(),
             reads,
             writes,
             limits: BodyLimits::default(),
@@ -334,6 +367,10 @@ impl Process {
         let commits = args.commits.policy(state.kind());
         let settings = self.cost_settings(state.kind());
         self.metrics.declare_cost_settings(settings);
+        if let Some(stories) = &self.stories {
+            let names = adapters.destinations.iter().map(|it| Arc::clone(&it.name));
+            stories.name_endpoints(names);
+        }
         let (condensation, object_bytes) = match state.kind() {
             // A file is read in microseconds, so copies of small ones would gain nothing.
             StoreKind::Local => (None, log.snapshots.object_bytes),
@@ -362,6 +399,7 @@ impl Process {
             ingresses: adapters.ingresses,
             egresses: adapters.egresses,
             sources: self.sources.clone(),
+            stories: self.stories.clone(),
             metrics: self.metrics.clone(),
             requests: self.requests.clone(),
             readiness: self.readiness.clone(),
@@ -465,6 +503,7 @@ impl Process {
             memory_limit_bytes: memory.map(bytes),
             idempotency_ttl_ms: millis(args.idempotency_ttl),
             declarations_renewed_ms: Some(millis(DECLARATIONS_RENEWED)),
+            stories: self.sampling,
             ..Config::default()
         }
     }

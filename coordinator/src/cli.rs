@@ -33,6 +33,7 @@ mod stream;
 mod target;
 mod timers;
 mod top;
+mod trace;
 mod validate;
 mod verify;
 
@@ -63,6 +64,7 @@ use crate::cli::status::StatusArgs;
 use crate::cli::stream::StreamCommand;
 use crate::cli::timers::TimersCommand;
 use crate::cli::top::TopArgs;
+use crate::cli::trace::TraceArgs;
 use crate::cli::validate::ValidateArgs;
 use crate::cli::verify::VerifyArgs;
 use crate::config::{self, DevConfig, RunConfig};
@@ -121,6 +123,8 @@ pub enum ClientCommand {
     /// List pending delayed messages
     #[command(subcommand)]
     Timers(TimersCommand),
+    /// Print what happened to a message and to all that followed from it, or list recent traces
+    Trace(TraceArgs),
     /// Show the partitions of a running application: key groups, load, size, messages between them
     Partitions(PartitionsArgs),
     /// Check a whole root of durable data and name every damaged, missing or foreign object
@@ -189,6 +193,7 @@ pub async fn run(command: ClientCommand) -> Result<(), Failure> {
         ClientCommand::Stream(command) => stream::run(command).await,
         ClientCommand::DeadLetters(command) => dead_letters::run(command).await,
         ClientCommand::Timers(command) => timers::run(command).await,
+        ClientCommand::Trace(args) => trace::run(args).await,
         ClientCommand::Partitions(args) => partitions::run(&args).await,
         ClientCommand::Verify(args) => Box::pin(verify::run(&args)).await,
         ClientCommand::State(command) => Box::pin(state::run(command)).await,

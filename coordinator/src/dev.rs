@@ -95,7 +95,7 @@ async fn run_once(
 ) -> Result<Ended, Failure> {
     let modules = Modules::of(&config.paths);
     let starting = Readiness::Starting { recovered: 0.0 };
-    let process = Process::new(config.process.clone(), &config.paths, starting)?;
+    let process = Process::new(config.process.clone(), &config.paths, starting, 1.0)?;
     connectors::check(config, &process.application)?;
     let streams = &kept.streams;
     let servers = servers::start(config, &process, streams, &kept.console_token).await?;
@@ -124,6 +124,7 @@ async fn run_once(
         servers.stop().await;
     }
     handlers.stop().await;
+    process.flush_telemetry().await;
     outcome
 }
 

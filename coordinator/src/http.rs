@@ -38,6 +38,7 @@ mod target;
 mod tests;
 mod tls;
 mod token;
+mod traces;
 mod traffic;
 mod value;
 

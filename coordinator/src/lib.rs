@@ -35,6 +35,11 @@ pub mod metrics;
 pub mod module;
 pub mod offline;
 pub mod open_files;
+#[cfg(feature = "otel")]
+mod otel;
+#[cfg(not(feature = "otel"))]
+#[path = "without_otel.rs"]
+mod otel;
 #[cfg(feature = "aws")]
 mod peer;
 mod random;
@@ -48,5 +53,6 @@ mod servers;
 pub mod sources;
 mod status;
 pub mod store;
+mod stories;
 mod typed_json;
 pub use satchel_local_streams as streams;

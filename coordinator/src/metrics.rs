@@ -17,6 +17,7 @@ mod peers;
 mod process;
 mod sqs;
 mod store;
+mod stories;
 mod totals;
 
 use std::fmt;
@@ -46,6 +47,7 @@ use peers::PeerFamilies;
 use process::ProcessFamilies;
 use sqs::SqsFamilies;
 use store::StoreFamilies;
+use stories::StoryFamilies;
 
 pub(crate) use meter::{SAMPLE_INTERVAL, Span};
 pub(crate) use partitions::total;
@@ -397,6 +399,7 @@ struct Families {
     partitions: PartitionFamilies,
     peers: PeerFamilies,
     sqs: SqsFamilies,
+    stories: StoryFamilies,
     /// Events since the last line of [`emf`].
     emf: emf::Interval,
 }
@@ -514,6 +517,7 @@ impl Families {
             partitions: PartitionFamilies::register(&mut names),
             peers: PeerFamilies::register(&mut names),
             sqs: SqsFamilies::register(&mut names),
+            stories: StoryFamilies::register(&mut names),
             emf: emf::Interval::default(),
             status: Status::new(),
             answered: totals::Answered::default(),

@@ -194,11 +194,17 @@ impl Requests {
         }
     }
 
-    /// Calls `target` or sends to it, under a new random id, with an idempotency key and a trace
-    /// context if there are any. The argument is converted when the partition's queue has room.
+    /// Draws the id of a new call or send.
+    #[must_use]
+    pub fn new_id() -> CallId {
+        CallId(random::bytes())
+    }
+
+    /// Calls `target` or sends to it, under this id, with an idempotency key and a trace context if
+    /// there are any. The argument is converted when the partition's queue has room.
     pub async fn call(
         &self,
-        verb: Verb,
+        (id, verb): (CallId, Verb),
         target: Address,
         argument: impl Into<TypedValue>,
         (idempotency_key, trace): (Option<Arc<str>>, Option<TraceParent>),
@@ -206,7 +212,7 @@ impl Requests {
         self.ask_at(self.owner_of(&target), |request| {
             Input::CallReceived(Call {
                 request,
-                id: CallId(random::bytes()),
+                id,
                 verb,
                 target,
                 argument: argument.into(),

@@ -76,7 +76,7 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
         Some(_) => Readiness::Standby,
         None => Readiness::Starting { recovered: 0.0 },
     };
-    let process = Process::new(config.process.clone(), &config.modules, first)?;
+    let process = Process::new(config.process.clone(), &config.modules, first, 0.0)?;
     let handover = Handover::default();
     let mut shutdown = std::pin::pin!(shutdown);
     let mut configs = AwsConfigs::default();
@@ -138,7 +138,7 @@ pub async fn run(config: RunConfig, shutdown: impl Future<Output = ()>) -> Resul
                 peers.leave().await;
             }
         };
-        tokio::join!(servers.stop(), leaving);
+        tokio::join!(servers.stop(), leaving, process.flush_telemetry());
     }
     outcome
 }
@@ -188,7 +188,7 @@ async fn run_some(
     };
     process.readiness.send_replace(Readiness::Stopping);
     if outcome.is_ok() {
-        tokio::join!(servers.stop(), peers.leave());
+        tokio::join!(servers.stop(), peers.leave(), process.flush_telemetry());
     }
     outcome
 }

@@ -48,6 +48,7 @@ use crate::runtime::budget::BudgetShare;
 use crate::runtime::switch::PeerPort;
 use crate::runtime::time::TimeKeeper;
 use crate::status::Observation;
+use crate::stories::Stories;
 
 /// Maximum number of inputs handed to the partition before its outputs are taken. Inputs of one
 /// round can share a delta.
@@ -84,6 +85,8 @@ pub struct Ports {
     pub(crate) board: BoardPlace,
     /// Share of the limits of the process, if it has several partitions.
     pub(crate) budget: Option<BudgetShare>,
+    /// Stories of messages, if they are kept.
+    pub(crate) stories: Option<Stories>,
     /// Metrics of the process.
     pub metrics: Metrics,
     /// Readings of the partition for people.
@@ -194,6 +197,9 @@ impl PartitionLoop {
         while let Some(output) = self.partition.poll_output() {
             stopped |= output == Output::Stopped;
             self.perform(output);
+        }
+        if let Some(stories) = &self.ports.stories {
+            stories.told(self.ports.partition, self.partition.take_story_events());
         }
         self.count();
         stopped

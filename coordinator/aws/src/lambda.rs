@@ -33,6 +33,7 @@ use bytes::Bytes;
 use satchel_clock::retry_after_ms;
 use satchel_engine::hex::Hex;
 use satchel_engine::invocation::{Failure, FailureKind};
+use satchel_engine::trace::TraceParent;
 
 use crate::error_text::chain;
 
@@ -116,12 +117,17 @@ impl LambdaFunction {
         }
     }
 
-    /// Sends `payload` (JSON) and waits for the response.
+    /// Sends `payload` (JSON) and waits for the response. X-Ray traces the request in the trace
+    /// context, if there is one.
     ///
     /// # Errors
     /// [`Refusal`].
-    pub async fn invoke(&self, payload: Vec<u8>) -> Result<Bytes, Refusal> {
-        let trace = new_trace();
+    pub async fn invoke(
+        &self,
+        payload: Vec<u8>,
+        trace: Option<TraceParent>,
+    ) -> Result<Bytes, Refusal> {
+        let trace = trace.map_or_else(new_trace, TraceParent::to_x_ray);
         let header = trace.clone();
         let request = self
             .client

@@ -34,6 +34,14 @@ pub fn calendar_ms() -> u64 {
     u64::try_from(since_epoch.as_millis()).unwrap_or(u64::MAX)
 }
 
+/// Returns the time of the calendar clock, in microseconds since the epoch.
+pub fn calendar_us() -> u64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    u64::try_from(since_epoch.as_micros()).unwrap_or(u64::MAX)
+}
+
 /// Returns the time since boot, in ms, including the time that the machine was suspended.
 pub fn boot_ms() -> u64 {
     BootTime::now().as_ms()

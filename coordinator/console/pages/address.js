@@ -308,6 +308,8 @@ export function Address({ address }) {
       <${States} address=${address} view=${view} declared=${known?.states ?? []} />
       <${Panel} title="Timers"><${Timers} box=${box.data} /><//>
       <${Past} address=${address} now=${view.state} />`}
+    ${view && html`<p class="dim"><a href=${link('/traces', { address: whole })}>Traces</a> with a
+      message to this address.</p>`}
     ${known?.dead_letters > 0 && html`<p class="dim">${type} has
       ${' '}<a href=${link('/dead-letters', { function: type })}>${
         plural(known.dead_letters, 'dead letter')}</a>.</p>`}`;

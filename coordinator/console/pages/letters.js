@@ -33,6 +33,7 @@ function Details({ letter }) {
       ['Attempts', count(letter.attempts)],
       ['Type', html`<code>${letter.typename}</code>`],
       ['Id', html`<code>${letter.id}</code>`],
+      ['Story', html`<a href=${link('/traces', { id: letter.id })}>what led here</a>`],
     ]} />
     <${ValueView} ...${valueOf(letter)} />
     <div class="actions">

@@ -83,6 +83,12 @@ pub struct BatchMessage {
 }
 
 impl Batch {
+    /// Returns the sampled trace context that all messages share but for their spans: that of the
+    /// first message.
+    pub fn trace(&self) -> Option<TraceParent> {
+        shared(self.messages.iter().map(|message| message.trace))
+    }
+
     /// Converts the batch to its wire form.
     pub fn to_wire(&self) -> ToFunction {
         let state = self
@@ -125,6 +131,14 @@ impl Batch {
     }
 }
 
+/// Returns the first of these contexts if all are sampled and of one trace.
+fn shared(mut traces: impl Iterator<Item = Option<TraceParent>>) -> Option<TraceParent> {
+    let first = traces.next()??;
+    let is_shared = first.is_sampled()
+        && traces.all(|trace| trace.is_some_and(|trace| trace.trace_id == first.trace_id));
+    is_shared.then_some(first)
+}
+
 fn wire_headers(headers: &[Header]) -> Vec<to_function::Header> {
     let headers = headers.iter().map(|header| to_function::Header {
         name: header.name.as_ref().to_owned(),
@@ -159,6 +173,14 @@ pub struct Bundle {
     /// True if the request needs a connection that was not used before, because the last request
     /// with these batches lost its own. Adapters without connections of their own ignore it.
     pub new_connection: bool,
+}
+
+impl Bundle {
+    /// Returns the sampled trace context that all batches share but for their spans: that of the
+    /// first one. It is the context of the request.
+    pub fn trace(&self) -> Option<TraceParent> {
+        shared(self.batches.iter().map(|batch| batch.trace()))
+    }
 }
 
 /// Result of a [`Bundle`].

@@ -34,6 +34,7 @@
 //!                                            │            └─► message, position ─► address, trace
 //!                                            └─► placement ─► address
 //!  partition, input, output ─► link
+//!  partition ─► story ─► invocation, request
 //!  dispatcher ─► endpoint ─► invocation ─► address
 //!  sink, source ─► input, queue, position
 //! ```
@@ -60,5 +61,6 @@ pub mod request;
 pub mod sink;
 pub mod source;
 pub mod spread;
+pub mod story;
 mod tables;
 pub mod trace;

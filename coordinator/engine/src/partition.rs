@@ -57,6 +57,7 @@ mod rejections;
 mod schedule;
 mod shards;
 mod state_drops;
+mod stories;
 mod suspension;
 mod timers;
 
@@ -73,6 +74,7 @@ use crate::link::FRAME_BYTES;
 use crate::map::Map;
 use crate::output::Output;
 use crate::placement::Placement;
+use crate::story::Sampling;
 use crate::tables::{Activity, Tables};
 
 use calls::Calls;
@@ -87,6 +89,7 @@ use peers::Peers;
 use schedule::Schedule;
 use shards::Settling;
 use state_drops::StateDrop;
+use stories::Stories;
 use suspension::FunctionTypes;
 
 pub use crate::tables::{BucketProblem, LoadedBucket, Overlay};
@@ -144,6 +147,9 @@ pub struct Config {
     pub loads_at_once: Option<usize>,
     /// Approximate size of a frame with several messages to another partition, in bytes.
     pub peer_frame_bytes: u64,
+    /// Traces whose messages tell their stories ([`Partition::take_story_events`]). `None` passes
+    /// trace contexts on unchanged.
+    pub stories: Option<Sampling>,
 }
 
 impl Default for Config {
@@ -167,6 +173,7 @@ impl Default for Config {
             memory_limit_bytes: None,
             loads_at_once: None,
             peer_frame_bytes: FRAME_BYTES,
+            stories: None,
         }
     }
 }
@@ -287,7 +294,7 @@ pub struct Gauges {
 /// [`declared_states`](Partition::declared_states), [`graph`](Partition::graph),
 /// [`shard_positions`](Partition::shard_positions) and [`outbox_sizes`](Partition::outbox_sizes)
 /// are figures for people. [`take_notices`](Partition::take_notices) takes what the log of the
-/// process tells. [`audit`](Partition::audit) compares all counters with
+/// process tells, [`take_story_events`](Partition::take_story_events) stories of messages. [`audit`](Partition::audit) compares all counters with
 /// the content; it is meant for tests and simulations.
 pub struct Partition {
     config: Config,
@@ -340,6 +347,8 @@ pub struct Partition {
     memory_is_short: bool,
     /// Notices for the log of the process.
     notices: Notices,
+    /// Stories of messages, if they are recorded.
+    stories: Option<Box<Stories>>,
     /// Messages with numbers below this one were pending when the last owner crashed; 0 after an
     /// orderly stop.
     crash_suspects_below: u64,

@@ -1,7 +1,9 @@
 //! Trace context of a request, after the W3C's Trace Context: the header `traceparent`.
 //!
-//! Satchel makes no spans of its own. It passes the context of a request on, unchanged, to the
-//! message, to what the function sends on account of that message, and so on.
+//! Satchel passes the context of a request on to the message, to what the function sends on account
+//! of that message, and so on. Without stories of messages ([`crate::story`]) it is unchanged. With
+//! them, each message of a sampled trace is a span, and its parent is the span of the message that
+//! caused it.
 
 use std::fmt;
 
@@ -26,6 +28,53 @@ const LENGTH: usize = 55;
 impl TraceParent {
     /// Size of the durable form, in bytes.
     pub(crate) const BYTES: usize = 25;
+
+    /// Flag that the trace is sampled.
+    const SAMPLED: u8 = 1;
+
+    /// Returns the id of the span of a message: the first eight bytes of the message's id, which
+    /// are never zeros.
+    #[must_use]
+    pub fn span_of(message: [u8; 16]) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = message;
+        match [a, b, c, d, e, f, g, h] {
+            [0, 0, 0, 0, 0, 0, 0, 0] => [0, 0, 0, 0, 0, 0, 0, 1],
+            span => span,
+        }
+    }
+
+    /// Returns the context of a message that begins a sampled trace, whose id is that of the
+    /// message. The message is its own parent here, which tells it from all others.
+    #[must_use]
+    pub fn root(message: [u8; 16]) -> Self {
+        Self {
+            trace_id: message,
+            parent_id: Self::span_of(message),
+            flags: Self::SAMPLED,
+        }
+    }
+
+    /// Returns whether the trace is sampled.
+    #[must_use]
+    pub fn is_sampled(&self) -> bool {
+        self.flags & Self::SAMPLED != 0
+    }
+
+    /// Returns the same context, sampled or not.
+    #[must_use]
+    pub fn sampled(self, sampled: bool) -> Self {
+        let flags = self.flags & !Self::SAMPLED | u8::from(sampled);
+        Self { flags, ..self }
+    }
+
+    /// Returns the context of what a message causes.
+    #[must_use]
+    pub fn through(self, message: [u8; 16]) -> Self {
+        Self {
+            parent_id: Self::span_of(message),
+            ..self
+        }
+    }
 
     /// Parses the value of a header `traceparent`.
     ///
@@ -161,6 +210,18 @@ mod tests {
             trace.to_x_ray(),
             "Root=1-4bf92f35-77b34da6a3ce929d0e0e4736;Parent=00f067aa0ba902b7;Sampled=1"
         );
+    }
+
+    #[test]
+    fn a_span_is_named_by_its_message_and_never_by_zeros() {
+        assert_eq!(TraceParent::span_of([7; 16]), [7; 8]);
+        let mut zeros = [9; 16];
+        zeros[..8].fill(0);
+        assert_eq!(TraceParent::span_of(zeros), [0, 0, 0, 0, 0, 0, 0, 1]);
+        let trace = TraceParent::parse(EXAMPLE).unwrap();
+        let expected = "00-4bf92f3577b34da6a3ce929d0e0e4736-0707070707070707-01";
+        assert_eq!(trace.through([7; 16]).to_string(), expected);
+        assert!(trace.is_sampled() && !trace.sampled(false).is_sampled());
     }
 
     const EXAMPLE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

@@ -46,6 +46,8 @@ fn dev_without_arguments_has_the_documented_defaults() {
             memory_limit: None,
             clock_jump_max: Duration::from_secs(600),
             log: "info".to_owned(),
+            trace_messages: None,
+            trace_memory: 32 << 20,
             emf: false,
             ports: PortArgs {
                 http: "127.0.0.1:8080".parse().unwrap(),
@@ -142,6 +144,8 @@ fn every_flag_of_dev_is_read() {
             memory_limit: None,
             clock_jump_max: Duration::from_secs(600),
             log: "debug".to_owned(),
+            trace_messages: None,
+            trace_memory: 32 << 20,
             emf: true,
             ports: PortArgs {
                 http: "127.0.0.1:0".parse().unwrap(),

@@ -10,7 +10,7 @@ use super::{LogFormat, ProcessArgs};
 use crate::store::StateLocation;
 
 /// Configuration of `satchel dev`, parsed by clap and then checked with [`DevConfig::validated`].
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub struct DevConfig {
     /// Module files, or directories that contain a module.yaml
     #[arg(value_name = "PATH", default_value = ".")]

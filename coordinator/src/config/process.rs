@@ -15,7 +15,7 @@ use crate::module::{parse_bytes, parse_duration};
 const LIMIT_MIN: u64 = 1 << 20;
 
 /// Settings of every process that serves an application. Holds no secrets, only their locations.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub struct ProcessArgs {
     /// Name of the application that owns the state
     #[arg(
@@ -97,6 +97,28 @@ pub struct ProcessArgs {
     )]
     pub log: String,
 
+    /// Keep the stories of this share of messages in memory, from 0 to 1, with all that follows
+    /// from them: see `satchel trace` [default: 1 for `dev`, 0 for `run`]
+    ///
+    /// A message whose trace context says that it is sampled is kept too, unless SHARE is 0.
+    #[arg(
+        long,
+        env = "SATCHEL_TRACE_MESSAGES",
+        value_name = "SHARE",
+        value_parser = parse_share
+    )]
+    pub trace_messages: Option<f64>,
+
+    /// Forget the oldest stories when all of them take more than SIZE
+    #[arg(
+        long,
+        env = "SATCHEL_TRACE_MEMORY",
+        value_name = "SIZE",
+        default_value = "32MiB",
+        value_parser = parse_bytes
+    )]
+    pub trace_memory: u64,
+
     /// Write metrics in CloudWatch's embedded metric format to standard output, one line a minute
     ///
     /// CloudWatch Logs takes the metrics from the log of the container, without an agent.
@@ -149,6 +171,7 @@ impl ProcessArgs {
         for (flag, limit) in [
             ("--pending-limit", self.pending_limit),
             ("--dead-letter-limit", Some(self.dead_letter_limit)),
+            ("--trace-memory", Some(self.trace_memory)),
         ] {
             if limit.is_some_and(|limit| limit < LIMIT_MIN) {
                 return Err(format!("{flag} must be at least 1MiB"));
@@ -156,6 +179,14 @@ impl ProcessArgs {
         }
         Ok(())
     }
+}
+
+/// Parses a share from 0 to 1.
+fn parse_share(text: &str) -> Result<f64, String> {
+    let share: Option<f64> = text.parse().ok();
+    share
+        .filter(|share| (0.0..=1.0).contains(share))
+        .ok_or_else(|| format!("`{text}` is not a share: write a number from 0 to 1, such as 0.01"))
 }
 
 /// Checks that a name is safe in file names, bucket prefixes and metrics.

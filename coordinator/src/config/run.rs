@@ -13,7 +13,7 @@ use crate::store::StateLocation;
 
 /// Configuration of `satchel run`, parsed by clap and then checked with [`RunConfig::validated`].
 /// Holds no secrets, only their locations.
-#[derive(Debug, Clone, PartialEq, Eq, Args)]
+#[derive(Debug, Clone, PartialEq, Args)]
 pub struct RunConfig {
     /// Module files, or directories that contain a module.yaml; SATCHEL_MODULE separates several
     /// with commas

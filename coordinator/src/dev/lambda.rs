@@ -216,6 +216,20 @@ pub struct Call {
     pub client_context: Option<String>,
 }
 
+impl Call {
+    /// Creates a request without metadata.
+    #[must_use]
+    pub fn new(payload: Bytes, timeout: Duration) -> Self {
+        Self {
+            request: Uuid::new_v4(),
+            payload,
+            timeout,
+            trace: None,
+            client_context: None,
+        }
+    }
+}
+
 /// Function whose handlers run on this machine. Dropping it stops them without waiting.
 #[derive(Debug)]
 pub struct LocalLambda {
@@ -281,14 +295,7 @@ impl LocalLambda {
     ///
     /// Everything that [`InvokeError`] names.
     pub async fn invoke(&self, payload: Bytes, timeout: Duration) -> Result<Bytes, InvokeError> {
-        self.call(Call {
-            request: Uuid::new_v4(),
-            payload,
-            timeout,
-            trace: None,
-            client_context: None,
-        })
-        .await
+        self.call(Call::new(payload, timeout)).await
     }
 
     /// Sends a request as [`LocalLambda::invoke`], with metadata.

@@ -35,12 +35,14 @@ use super::savepoints::{self, Savepoints};
 use super::shards;
 use super::target::{PathParams, Target, query};
 use super::token::Token;
+use super::traces;
 use super::traffic::{Wait, WaitQuery};
 use super::value::read_value;
 use crate::metrics::{self, Metrics};
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
+use crate::stories::Stories;
 use crate::streams::browsers;
 
 use pauses::Stopped;
@@ -63,6 +65,8 @@ pub struct Admin {
     pub metrics: Metrics,
     /// Savepoints of the durable state.
     pub savepoints: Savepoints,
+    /// Stories of messages, if they are kept.
+    pub(crate) stories: Option<Stories>,
     /// Right to read lists, addresses and timers. Health and metrics need no right.
     pub reads: AdminAccess,
     /// Right to change something.
@@ -126,6 +130,7 @@ pub fn routes(admin: Admin) -> Router {
         .merge(savepoints::routes())
         .merge(partitions::routes())
         .merge(shards::routes())
+        .merge(traces::routes())
         .with_state(Arc::new(admin))
 }
 

@@ -88,7 +88,10 @@ async fn send(
         return Err(ApiError::unavailable("paused", 5, message));
     }
     let traffic = &ingress.traffic;
-    match ask(traffic, Verb::Send, target, request, read_text_or_value).await? {
+    match ask(traffic, Verb::Send, target, request, read_text_or_value)
+        .await?
+        .into_answer()?
+    {
         Answer::Accepted => Ok(StatusCode::OK.into_response()),
         other => Err(ApiError::of_answer(other)),
     }

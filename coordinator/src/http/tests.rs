@@ -34,6 +34,7 @@ use crate::offline::Past;
 use crate::readiness::Readiness;
 use crate::requests::Requests;
 use crate::sources::Sources;
+use crate::stories::Stories;
 
 /// Long enough for any machine; nothing waits for it unless the test fails.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,6 +60,7 @@ struct Setup {
     serve: ServeLimits,
     reads: AdminAccess,
     writes: AdminAccess,
+    stories: Option<Stories>,
 }
 
 impl Default for Setup {
@@ -68,6 +70,7 @@ impl Default for Setup {
             serve: ServeLimits::default(),
             reads: AdminAccess::Allowed,
             writes: AdminAccess::Allowed,
+            stories: None,
         }
     }
 }
@@ -113,6 +116,7 @@ impl Process {
             stoppages: stoppages.subscribe(),
             metrics: metrics.clone(),
             savepoints: Savepoints::new(Past::default()),
+            stories: setup.stories,
             reads: setup.reads,
             writes: setup.writes,
             limits: setup.limits.body,

@@ -7,11 +7,12 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use satchel_engine::address::{IdTooLong, RESERVED_NAMESPACE};
-use satchel_engine::input::Verb;
+use satchel_engine::hex::Hex;
+use satchel_engine::input::{CallId, Verb};
 use satchel_engine::output::Answer;
 use satchel_engine::trace::TraceParent;
 use serde::Deserialize;
@@ -86,10 +87,7 @@ async fn call(
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match ask(&traffic, Verb::Call, target, request, read_value).await? {
-        Answer::Replied(value) => Ok(value_response(value)),
-        other => Err(ApiError::of_answer(other)),
-    }
+    answered_call(ask(&traffic, Verb::Call, target, request, read_value).await)
 }
 
 async fn send(
@@ -97,9 +95,63 @@ async fn send(
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match ask(&traffic, Verb::Send, target, request, read_value).await? {
+    answered_send(ask(&traffic, Verb::Send, target, request, read_value).await)
+}
+
+/// Header of an answer with the id of the request, by which `satchel trace` finds it.
+pub(crate) const REQUEST_ID_HEADER: &str = "satchel-request-id";
+
+/// Makes the response to a call.
+///
+/// # Errors
+///
+/// Those of `asked`.
+pub(super) fn answered_call(asked: Result<Asked, ApiError>) -> Result<Response, ApiError> {
+    let respond = |answer| match answer {
+        Answer::Replied(value) => Ok(value_response(value)),
+        other => Err(ApiError::of_answer(other)),
+    };
+    Ok(asked?.respond(respond))
+}
+
+/// Makes the response to a send.
+///
+/// # Errors
+///
+/// Those of `asked`.
+pub(super) fn answered_send(asked: Result<Asked, ApiError>) -> Result<Response, ApiError> {
+    let respond = |answer| match answer {
         Answer::Accepted => Ok(StatusCode::ACCEPTED.into_response()),
         other => Err(ApiError::of_answer(other)),
+    };
+    Ok(asked?.respond(respond))
+}
+
+/// Request that the partition was asked, with its answer or the end of the wait for it.
+pub(super) struct Asked {
+    id: CallId,
+    answer: Result<Answer, ApiError>,
+}
+
+impl Asked {
+    /// The answer.
+    ///
+    /// # Errors
+    ///
+    /// 504 if there was none in time.
+    pub(super) fn into_answer(self) -> Result<Answer, ApiError> {
+        self.answer
+    }
+
+    /// Makes the response of the answer, which names the request.
+    fn respond(self, of_answer: impl FnOnce(Answer) -> Result<Response, ApiError>) -> Response {
+        let response = self.answer.and_then(of_answer);
+        let mut response = response.unwrap_or_else(IntoResponse::into_response);
+        let id = Hex(&self.id.0).to_string();
+        if let Ok(id) = HeaderValue::try_from(id) {
+            response.headers_mut().insert(REQUEST_ID_HEADER, id);
+        }
+        response
     }
 }
 
@@ -107,14 +159,14 @@ async fn send(
 ///
 /// # Errors
 ///
-/// All that precedes an answer of the partition.
+/// All that precedes the question.
 pub(super) async fn ask(
     traffic: &Traffic,
     verb: Verb,
     Target(target): Target,
     request: Request,
     read: impl AsyncFnOnce(&Parts, Body, BodyLimits) -> Result<SentValue, ApiError>,
-) -> Result<Answer, ApiError> {
+) -> Result<Asked, ApiError> {
     let readiness = *traffic.readiness.borrow();
     ApiError::not_serving(readiness)?;
     let (parts, body) = request.into_parts();
@@ -133,12 +185,11 @@ pub(super) async fn ask(
     };
     target.check_id().map_err(too_long)?;
     let argument = read(&parts, body, limits.body).await?;
-    wait.until(
-        traffic
-            .requests
-            .call(verb, target, argument, (key, trace(&parts.headers))),
-    )
-    .await
+    let id = Requests::new_id();
+    let context = (key, trace(&parts.headers));
+    let asking = traffic.requests.call((id, verb), target, argument, context);
+    let answer = wait.until(asking).await;
+    Ok(Asked { id, answer })
 }
 
 /// Timeout of a request.

@@ -31,7 +31,7 @@ impl AwsLambdaInvoker {
             Ok(payload) => payload,
             Err(failure) => return BundleOutcome::Failed(failure),
         };
-        match self.function.invoke(payload).await {
+        match self.function.invoke(payload, bundle.trace()).await {
             Ok(answer) => self.envelope.decode(&bundle, &answer),
             Err(Refusal::Function(payload)) => {
                 BundleOutcome::Failed(Envelope::function_error(&payload))

@@ -39,6 +39,9 @@ pub use self::url::InvalidUrl;
 /// Content type of requests and answers.
 const OCTET_STREAM: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
+/// Header with the W3C's trace context.
+const TRACEPARENT: &str = "traceparent";
+
 /// Idle time after which TCP probes a connection, so that a gateway does not drop it in silence
 /// while a function runs.
 const KEEPALIVE: Duration = Duration::from_secs(60);
@@ -201,6 +204,10 @@ impl HttpInvoker {
             .post(url)
             .header(CONTENT_TYPE, OCTET_STREAM)
             .header(ACCEPT, OCTET_STREAM);
+        let request = match batch.trace() {
+            Some(trace) => request.header(TRACEPARENT, trace.to_string()),
+            None => request,
+        };
         #[cfg(feature = "aws")]
         let request = signature
             .into_iter()

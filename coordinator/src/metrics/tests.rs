@@ -100,6 +100,10 @@ fn every_observation_is_shown_under_its_name() {
     metrics.observe_bucket_loads(5);
     metrics.observe_buckets_dropped(2);
     metrics.observe_recovered(0.5);
+    metrics.observe_story_events(7, 2);
+    metrics.observe_stories(3, 900, 4);
+    metrics.observe_otlp_exported("traces", 6);
+    metrics.observe_otlp_dropped("metrics", "refused", 5);
     metrics.observe_egress_emitted("example/out", 6);
     metrics.observe_egress_acked("example/out", 5);
     metrics.observe_egress_refused("example/out");
@@ -186,6 +190,8 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_lease_role{role=\"standby\"} 0",
             "satchel_log_table_estimated_dollars_total 0.0",
             "satchel_messages_rejected_total 3",
+            "satchel_otlp_dropped_total{signal=\"metrics\",reason=\"refused\"} 5",
+            "satchel_otlp_exported_total{signal=\"traces\"} 6",
             "satchel_partition_durable_number{partition=\"0\"} 8",
             "satchel_partition_sealed_number{partition=\"0\"} 9",
             "satchel_partition_time_ahead_seconds 1.5",
@@ -218,6 +224,11 @@ fn every_observation_is_shown_under_its_name() {
             "satchel_state_files_written_total 1",
             "satchel_state_memory_bytes 1000",
             "satchel_timers_pending 4",
+            "satchel_trace_events_dropped_total 2",
+            "satchel_trace_events_total 7",
+            "satchel_traces_evicted_total 4",
+            "satchel_traces_kept 3",
+            "satchel_traces_memory_bytes 900",
             "satchel_unclaimed_answers_total 1",
         ]
     );

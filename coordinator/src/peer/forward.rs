@@ -22,7 +22,7 @@ use satchel_engine::forwarding::{Asked, Forwarding, Refusal, Step};
 use self::messages::{from_peer, not_mine, owner_of, to_peer};
 use super::gate::{Gate, Served};
 use super::link::{LinkError, Links};
-use super::merged::List;
+use super::merged::{List, Own};
 use super::server::{ADMIN, TRAFFIC};
 use crate::clock::boot_ms;
 use crate::http::{
@@ -180,13 +180,15 @@ async fn forward(State(layer): State<Arc<Layer>>, request: Request, next: Next) 
         // The routes ask all partitions, or refuse the path.
         None => {
             let list = List::of(&request).filter(|_| hop == Hop::Client);
-            let response = next.run(request).await;
             match list {
                 Some(list) => {
+                    let (parts, body) = request.into_parts();
+                    let own = Own::new(next, parts.clone());
+                    let response = own.ask(Request::from_parts(parts, body)).await;
                     let (gate, links) = (&forwarder.gate, &forwarder.links);
-                    Box::pin(list.complete(response, gate, links)).await
+                    Box::pin(list.complete((response, own), gate, links)).await
                 }
-                None => response,
+                None => next.run(request).await,
             }
         }
         Some(partition) => match forwarder.gate.enter(partition) {

@@ -5,11 +5,15 @@
 //! latest, an outage or a stop of any process shows. A body has `missing_partitions` if the owners
 //! of some partitions did not answer.
 
+mod traces;
+
 use std::collections::BTreeSet;
 
 use axum::body::{Body, to_bytes};
 use axum::http::header::CONTENT_TYPE;
+use axum::http::request::Parts;
 use axum::http::{Method, Request, StatusCode};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use futures::future::join_all;
 use satchel_aws::lease::PeerPort;
@@ -30,7 +34,7 @@ const LIST_BYTES_MAX: usize = 16 << 20;
 const COST: &str = "/api/cost";
 
 /// Paths of the lists, the name of the entries in the body, and the field that tells them apart.
-const LISTS: [(&str, &str, &str); 8] = [
+const LISTS: [(&str, &str, &str); 9] = [
     ("/api/partitions", "partitions", "partition"),
     ("/api/endpoints", "endpoints", "name"),
     ("/api/functions", "functions", "function"),
@@ -39,7 +43,34 @@ const LISTS: [(&str, &str, &str); 8] = [
     ("/api/shards", "shards", "id"),
     ("/api/graph", "edges", "edge"),
     (COST, "processes", "process"),
+    (traces::PATH, "traces", "trace"),
 ];
+
+/// The routes of this process, which can be asked again for a client.
+pub(super) struct Own {
+    next: Next,
+    parts: Parts,
+}
+
+impl Own {
+    /// Routes behind `next`, for the client that sent a request with this head.
+    pub(super) fn new(next: Next, parts: Parts) -> Self {
+        Self { next, parts }
+    }
+
+    /// Answers a request of the client.
+    pub(super) async fn ask(&self, request: Request<Body>) -> Response {
+        self.next.clone().run(request).await
+    }
+
+    /// Answers the same request for another path.
+    async fn get(&self, path: &str) -> Option<Response> {
+        let mut parts = self.parts.clone();
+        parts.uri = path.parse().ok()?;
+        let request = Request::from_parts(parts, Body::empty());
+        Some(self.ask(request).await)
+    }
+}
 
 /// List of which each process has its part.
 #[derive(Debug, Clone)]
@@ -53,7 +84,16 @@ impl List {
     /// Returns the list that a request asks for, if it is one.
     pub(super) fn of(request: &Request<Body>) -> Option<Self> {
         let uri = request.uri();
-        let list = LISTS.iter().find(|(path, ..)| *path == uri.path());
+        let is_one = |path: &str, of: &str| {
+            // The hops of one trace are a list too.
+            of == "traces"
+                && uri
+                    .path()
+                    .strip_prefix(path)
+                    .is_some_and(|id| id.starts_with('/'))
+        };
+        let is = |path: &str, of| path == uri.path() || is_one(path, of);
+        let list = LISTS.iter().find(|(path, of, _)| is(path, of));
         let list = list.filter(|_| request.method() == Method::GET);
         list.map(|(_, entries, key)| Self {
             entries,
@@ -66,7 +106,15 @@ impl List {
     }
 
     /// Adds the parts of the other processes to that of this one.
-    pub(super) async fn complete(self, own: Response, gate: &Gate, links: &Links) -> Response {
+    pub(super) async fn complete(
+        self,
+        (own, again): (Response, Own),
+        gate: &Gate,
+        links: &Links,
+    ) -> Response {
+        if self.entries == "traces" {
+            return traces::complete(self, (own, again), gate, links).await;
+        }
         if own.status() != StatusCode::OK {
             return own;
         }
@@ -76,7 +124,7 @@ impl List {
         };
         let (peers, mut missing) = others(gate);
         let asked = peers.iter().map(async |(peer, partitions)| {
-            let list = self.ask(peer, links).await;
+            let list = self.ask(peer, &self.path_and_query, links).await;
             list.ok_or_else(|| partitions.clone())
         });
         let mut lists = vec![own];
@@ -98,8 +146,7 @@ impl List {
         (parts.status, [(CONTENT_TYPE, "application/json")], body).into_response()
     }
 
-    async fn ask(&self, peer: &PeerPort, links: &Links) -> Option<Map<String, Value>> {
-        let path = &self.path_and_query;
+    async fn ask(&self, peer: &PeerPort, path: &str, links: &Links) -> Option<Map<String, Value>> {
         let request = Request::get(format!("https://{NAME}{ADMIN}{path}"));
         let answered = links
             .send(peer, request.body(Body::empty()).ok()?)

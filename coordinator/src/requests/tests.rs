@@ -60,7 +60,7 @@ async fn each_caller_gets_the_answer_to_its_own_request_in_any_order() {
     };
     let call = |text: &'static [u8]| {
         requests.call(
-            Verb::Call,
+            (Requests::new_id(), Verb::Call),
             alice(),
             typed_value("t", text),
             (Some("k".into()), None),
@@ -81,7 +81,7 @@ async fn a_call_carries_everything_that_was_given() {
     let trace = TraceParent::parse("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01");
     assert!(trace.is_some());
     let mut asking = Box::pin(requests.call(
-        Verb::Send,
+        (Requests::new_id(), Verb::Send),
         target.clone(),
         typed_value("t", &b"1"[..]),
         (Some("key".into()), trace),

@@ -24,6 +24,7 @@ use crate::clock::{boot_ms, reading};
 use crate::invoker::Invoker;
 use crate::metrics::{EndpointCounters, Metrics};
 use crate::status::kind_name;
+use crate::stories::Stories;
 
 /// Endpoint of the dispatcher's loop.
 #[derive(Debug, Clone)]
@@ -42,6 +43,8 @@ pub struct DispatchLoop {
     pub destinations: Vec<Destination>,
     /// Queues of the partitions of this process.
     pub partitions: Inboxes,
+    /// Stories of messages, if they are kept.
+    pub(crate) stories: Option<Stories>,
     /// Metrics of the process.
     pub metrics: Metrics,
 }
@@ -90,6 +93,9 @@ impl DispatchLoop {
             while let Some(output) = self.dispatcher.poll_output() {
                 match output {
                     DispatcherOutput::Send(bundle) => {
+                        if let Some(stories) = &self.stories {
+                            stories.requested(&bundle);
+                        }
                         let id = bundle.id;
                         let request = self.send(bundle, &counters, returned.clone());
                         requests.insert(id, request);

@@ -27,6 +27,7 @@ use crate::metrics::Metrics;
 use crate::requests::Requests;
 use crate::sources::Sources;
 use crate::store::StateStore;
+use crate::stories::Stories;
 
 /// Minimum number of commits since the last snapshot that makes another one worthwhile before a
 /// planned stop. A takeover replays fewer commits in no noticeable time.
@@ -69,6 +70,8 @@ pub(crate) struct NodeParts {
     pub(super) egresses: Vec<(Arc<str>, Egress)>,
     /// State of the ingresses' sources, which the node updates.
     pub(super) sources: Sources,
+    /// Stories of messages, if they are kept.
+    pub(super) stories: Option<Stories>,
     /// Pending requests from outside.
     pub(super) requests: Requests,
     /// Inputs that these requests make.

@@ -45,6 +45,7 @@ use crate::requests::Requests;
 use crate::sources::Sources;
 use crate::status::report_suppressed;
 use crate::store::{AskedPlacement, Division, StateStore};
+use crate::stories::Stories;
 
 /// Parts of an application that is about to run.
 pub struct ApplicationParts {
@@ -72,6 +73,8 @@ pub struct ApplicationParts {
     pub egresses: Vec<(Arc<str>, Egress)>,
     /// State of the ingresses' sources.
     pub sources: Sources,
+    /// Stories of messages, if they are kept.
+    pub(crate) stories: Option<Stories>,
     /// Metrics of the process.
     pub metrics: Metrics,
     /// Pending requests from outside.
@@ -140,7 +143,8 @@ impl Host {
         let dispatch = dispatch(
             &mut shared,
             (endpoints, destinations),
-            (inboxes.clone(), parts.metrics.clone()),
+            inboxes.clone(),
+            (parts.metrics.clone(), parts.stories.clone()),
         );
         let status = parts.metrics.status().clone();
         shared.spawn(report_suppressed(status));
@@ -212,6 +216,7 @@ impl Host {
             ingresses: self.ingresses_of(number).collect(),
             egresses: parts.egresses.clone(),
             sources: parts.sources.clone(),
+            stories: parts.stories.clone(),
             requests: parts.requests.clone(),
             inputs,
             peers: self.switch.as_ref().map(|switch| switch.port(number)),
@@ -409,7 +414,8 @@ fn refuse_several_writers(egresses: &[(Arc<str>, Egress)]) -> Result<(), Failure
 fn dispatch(
     tasks: &mut JoinSet<()>,
     (endpoints, destinations): (Endpoints, Vec<Destination>),
-    (partitions, metrics): (Inboxes, Metrics),
+    partitions: Inboxes,
+    (metrics, stories): (Metrics, Option<Stories>),
 ) -> mpsc::UnboundedSender<DispatcherInput> {
     let (dispatch, commands) = mpsc::unbounded_channel();
     let seed = u64::from_le_bytes(random::bytes());
@@ -417,6 +423,7 @@ fn dispatch(
         dispatcher: Dispatcher::new(endpoints, seed),
         destinations,
         partitions,
+        stories,
         metrics,
     };
     tasks.spawn(dispatching.run(commands, dispatch.clone()));

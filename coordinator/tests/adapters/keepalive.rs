@@ -54,7 +54,7 @@ async fn a_connection_to_lambda_is_kept_alive() {
     keeps_alive(async |endpoint| {
         let function =
             LambdaFunction::new(&sdk(&endpoint), "greeter", None, Duration::from_secs(900));
-        let _ = function.invoke(b"{}".to_vec()).await;
+        let _ = function.invoke(b"{}".to_vec(), None).await;
     })
     .await;
 }

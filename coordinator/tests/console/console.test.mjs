@@ -106,6 +106,7 @@ const PAGES = {
   address: [addressFragment('shop/order/alice'), 'io.statefun.types/long'],
   suspended: [addressFragment(`shop/stock/${EVIL}`), 'suspended'],
   'dead-letters': ['#/dead-letters', 'no such account'],
+  traces: ['#/traces', 'shop/order'],
   connectors: ['#/connectors', 'shop/shipments'],
   application: ['#/application', 'io.statefun.kinesis.v1/ingress'],
   savepoints: ['#/savepoints', 'kept-for-the-test'],
@@ -140,6 +141,41 @@ test('pages are readable on a phone and never wider than it', async () => {
     await page.screenshot({ path: join(SCREENSHOT_FOLDER, `${name}-phone.png`) });
     await page.close();
   }
+});
+
+test('a trace is found by its address and shows its hops and their events', async () => {
+  const [listed] = await world.cli('trace', '--address', 'shop/order/bob', '--json');
+  const page = await open(addressFragment('shop/order/bob'));
+  await page.getByRole('link', { name: 'Traces', exact: true }).last().click();
+  const list = page.getByRole('region', { name: 'Traces' });
+  await list.getByRole('link', { name: 'shop/order/bob' }).first().click();
+  const hops = page.getByRole('region', { name: 'Hops' });
+  await hops.getByText('shop/shipments').waitFor();
+  const [trace] = await world.cli('trace', listed.trace, '--json');
+  assert.equal(await hops.locator('svg.waterfall').count(), trace.hops.length);
+  await hops.getByRole('button', { name: 'Events of shop/order/bob' }).first().click();
+  const events = hops.getByRole('group', { name: 'Events' });
+  const shown = await events.locator('tbody tr td:nth-child(2)').allTextContents();
+  const known = trace.hops[0].steps.map(({ step }) => step.replaceAll('_', ' '));
+  assert.deepEqual(shown, known);
+  await page.screenshot({ path: join(SCREENSHOT_FOLDER, 'trace-light.png') });
+  await page.evaluate(AXE);
+  const { violations } = await page.evaluate('axe.run()');
+  assert.deepEqual(violations.map(({ id }) => id), []);
+  await page.close();
+});
+
+test('the story of a dead letter is one click away, and failed traces can be chosen', async () => {
+  const [letter] = await letters('--reason', 'no such account');
+  const page = await open(`#/traces?id=${letter.id}`);
+  await page.getByRole('region', { name: 'Hops' }).getByText('dead letter').first().waitFor();
+  await page.goto(`${world.admin}/#/traces`);
+  await page.getByLabel('State').selectOption('true');
+  await page.getByRole('button', { name: 'Show' }).click();
+  const list = page.getByRole('region', { name: 'Traces' });
+  await list.getByText('failed').first().waitFor();
+  assert.equal(await list.getByText('done').count(), 0);
+  await page.close();
 });
 
 test('the overview shows live rates, what fails, and what to do', async () => {

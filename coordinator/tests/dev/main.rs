@@ -26,4 +26,5 @@ mod sql;
 mod state;
 mod statefun_modules;
 mod statefun_python;
+mod stories;
 mod top;

@@ -17,6 +17,7 @@ use crate::input::Administration;
 use crate::message::{Correction, IdSource, Message, MessageId};
 use crate::output::{AddressView, Answer, StateView};
 use crate::request::RequestId;
+use crate::story::Step;
 use crate::tables::Activity;
 
 impl Partition {
@@ -166,13 +167,15 @@ impl Partition {
             return false;
         };
         let again = MessageId::derive(IdSource::Retry { parent: letter.id }, &letter.argument);
+        let trace = self.trace_through(letter.id, letter.trace);
+        self.tell(again, trace, || Step::Retried { letter: letter.id });
         if let Some(egress) = egress {
             self.put_outbox(OutboxEntry {
                 id: again,
                 egress,
                 value: letter.argument,
                 key_group: letter.key_group,
-                trace: letter.trace,
+                trace,
             });
         } else if let Some(address) = address {
             if let Some(caller) = &letter.caller {
@@ -183,7 +186,7 @@ impl Partition {
                 caller: letter.caller,
                 argument: letter.argument,
                 correction: None,
-                trace: letter.trace,
+                trace,
                 headers: None,
             };
             self.deliver(&address, message);

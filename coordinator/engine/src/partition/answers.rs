@@ -24,6 +24,7 @@ use crate::durable::{Expiration, Key, OutboxEntry, Timer};
 use crate::input::EgressMark;
 use crate::invocation::AttemptId;
 use crate::message::Message;
+use crate::story::{AttemptOutcome, Step};
 use crate::tables::{Activity, Flight};
 
 impl Partition {
@@ -66,6 +67,8 @@ impl Partition {
                     .and_then(|declared| self.declare(&address.function, declared, Some(flight)));
                 match declared {
                     Ok(()) => {
+                        let batch = (flight.attempt, flight.messages);
+                        self.tell_answered(&address, batch, AttemptOutcome::Declared);
                         // The same messages are sent again, with every declared state. They were
                         // not tried yet.
                         self.withdraw_presumed_attempt(&address, flight);
@@ -258,18 +261,22 @@ impl Partition {
     fn apply(&mut self, address: &Address, flight: Flight, response: InvocationResponse) {
         let sealed = self.commits.sealed();
         self.graph.sent(&address.function, &response);
+        let batch = (flight.attempt, flight.messages);
+        self.tell_answered(address, batch, AttemptOutcome::Ok);
         let (parents, callers) = self.consume(address, flight.messages);
-        let mut effects = Effects::new(parents);
+        let mut effects = Effects::new(parents, self.stories.is_some());
         for message in response.outgoing_messages {
             let (Some(target), Some(argument)) = (message.target, message.argument) else {
                 continue;
             };
+            let (id, trace) = effects.next(message.cause, &argument);
+            self.tell_sent(address, (id, trace), &effects);
             let message = Message {
-                trace: effects.trace(message.cause),
-                id: effects.next_id(message.cause, &argument),
+                id,
                 caller: Some(address.clone()),
                 argument: owned(argument),
                 correction: None,
+                trace,
                 headers: None,
             };
             self.deliver(&Address::from(&target), message);
@@ -281,9 +288,11 @@ impl Partition {
             let Some(value) = egress.argument else {
                 continue;
             };
+            let (id, trace) = effects.next(egress.cause, &value);
+            self.tell_sent(address, (id, trace), &effects);
             let entry = OutboxEntry {
-                trace: effects.trace(egress.cause),
-                id: effects.next_id(egress.cause, &value),
+                id,
+                trace,
                 egress: format!("{}/{}", egress.egress_namespace, egress.egress_type).into(),
                 value: owned(value),
                 key_group: self.tables.named_key_group(address),
@@ -350,24 +359,42 @@ impl Partition {
         };
         let delay_ms = u64::try_from(delayed.delay_in_ms).unwrap_or(0);
         let token = delayed.cancellation_token;
+        let (id, trace) = effects.next(delayed.cause, &argument);
+        self.tell_sent(owner, (id, trace), effects);
         let timer = Timer {
             due_ms: self.now_ms.saturating_add(delay_ms),
             token: (!token.is_empty()).then(|| token.into()),
             target: Address::from(&target),
             message: Message {
-                trace: effects.trace(delayed.cause),
-                id: effects.next_id(delayed.cause, &argument),
+                id,
                 caller: Some(owner.clone()),
                 argument: owned(argument),
                 correction: None,
+                trace,
                 headers: None,
             },
         };
+        self.tell_fact((id, trace), false, || Step::Delayed {
+            target: timer.target.clone(),
+            until_ms: timer.due_ms,
+        });
         self.set_timer(owner, timer);
+    }
+
+    fn tell_sent(&mut self, from: &Address, (id, trace): Parent, effects: &Effects) {
+        self.tell(id, trace, || Step::Sent {
+            from: from.clone(),
+            batch: effects.linked((id, trace)),
+        });
     }
 
     /// Adds a record to the outbox. The record is emitted once it is durable.
     pub(super) fn put_outbox(&mut self, entry: OutboxEntry) {
+        self.tell_fact((entry.id, entry.trace), false, || Step::Emitted {
+            egress: entry.egress.clone(),
+            typename: entry.value.typename.as_str().into(),
+            bytes: entry.value.value.len(),
+        });
         let number = self.tables.take_number();
         self.pending_bytes += outbox_bytes(&entry);
         self.outbox_bytes += outbox_bytes(&entry);
@@ -478,7 +505,9 @@ impl Partition {
 
     pub(super) fn egress_acked(&mut self, numbers: &[u64]) {
         for number in numbers {
-            self.take_outbox(*number);
+            if let Some(entry) = self.take_outbox(*number) {
+                self.tell_fact((entry.id, entry.trace), true, || Step::Left);
+            }
         }
     }
 

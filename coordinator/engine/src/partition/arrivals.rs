@@ -5,11 +5,13 @@ use std::sync::Arc;
 use satchel_protocol::reqreply::TypedValue;
 
 use super::Partition;
+use super::effects::Parent;
 use crate::address::{Address, RESERVED_NAMESPACE};
 use crate::durable::{DeadLetter, Key, Value};
 use crate::input::Record;
 use crate::message::{Headers, IdSource, Message, MessageId, Unroutable};
 use crate::position::{ShardId, ShardPosition};
+use crate::story::Step;
 use crate::trace::TraceParent;
 
 /// Origin of an incoming record or queue message, from which the ids of its messages derive.
@@ -93,20 +95,26 @@ impl Partition {
             Ok(messages) => {
                 self.graph.arrived(origin.ingress, &messages);
                 for (target, (address, argument)) in (0..).zip(messages) {
+                    let id = id(target, &argument);
+                    let trace = self.begin_trace(id, origin.trace);
+                    self.tell_read(origin, (id, trace));
                     let message = Message {
-                        id: id(target, &argument),
+                        id,
                         caller: None,
                         argument,
                         correction: None,
-                        trace: origin.trace,
+                        trace,
                         headers: origin.headers.clone(),
                     };
                     self.deliver_from(Some(origin.source), &address, message);
                 }
             }
             Err(Unroutable { value, reason }) => {
+                let id = id(0, &value);
+                let trace = self.begin_trace(id, origin.trace);
+                self.tell_read(origin, (id, trace));
                 let letter = DeadLetter {
-                    id: id(0, &value),
+                    id,
                     source: (origin.described)(),
                     caller: None,
                     argument: value,
@@ -115,11 +123,18 @@ impl Partition {
                     failed_at_ms: self.now_ms,
                     egress: None,
                     key_group: None,
-                    trace: origin.trace,
+                    trace,
                 };
                 self.add_dead_letter(None, letter);
             }
         }
+    }
+
+    fn tell_read(&mut self, origin: &Origin<'_>, (id, trace): Parent) {
+        self.tell(id, trace, || Step::Read {
+            source: origin.source.into(),
+            sequence: origin.sequence.into(),
+        });
     }
 
     /// Delivers a message to a mailbox, to a caller outside or to another partition. If no endpoint
@@ -139,6 +154,9 @@ impl Partition {
     /// Delivers a message to an address of this partition.
     pub(super) fn deliver_here(&mut self, address: &Address, message: Message) {
         if address.function.namespace() == RESERVED_NAMESPACE {
+            self.tell_fact((message.id, message.trace), true, || Step::Replied {
+                caller: address.clone(),
+            });
             self.reply_arrived(address, message.argument);
             return;
         }
@@ -153,6 +171,7 @@ impl Partition {
 
     /// Appends a message to a mailbox.
     pub(super) fn enqueue(&mut self, address: &Address, message: Message) {
+        self.tell_queued(address, &message);
         let number = self.tables.take_number();
         self.pending_bytes += message.pending_bytes(address);
         let key = Key::Message {

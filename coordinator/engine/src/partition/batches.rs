@@ -16,6 +16,7 @@ use crate::invocation::{
 use crate::message::Message;
 use crate::output::Output;
 use crate::tables::{ActiveState, Activity, Flight, FunctionStates, Instance};
+use crate::trace::TraceParent;
 
 /// Number of consecutive crashes after which a message that was pending at each of them is tried
 /// alone, with its attempt durable beforehand.
@@ -133,7 +134,11 @@ impl Partition {
             .tables
             .instance(address)
             .expect("a ready address has an instance");
-        let mut batch = make_batch(attempt, address, instance, states, endpoint, alone);
+        let terms = BatchTerms {
+            alone,
+            has_spans: self.stories.is_some(),
+        };
+        let mut batch = make_batch(attempt, address, instance, states, endpoint, terms);
         batch.declarations = declarations;
         if batch.bytes > endpoint.bundle_bytes_max {
             // One message with its state exceeds the size of any request to this endpoint.
@@ -162,6 +167,7 @@ impl Partition {
         });
         let known = self.flights.insert(attempt.number, address.clone());
         assert_eq!(known, None, "attempt {attempt} is known once");
+        self.tell_invoked(address, attempt, index, messages);
         self.outputs.push_back(Output::Invoke {
             endpoint: index,
             batch: Arc::new(batch),
@@ -197,13 +203,22 @@ impl Partition {
     }
 }
 
+/// Terms of a batch.
+#[derive(Clone, Copy)]
+struct BatchTerms {
+    /// True if it has one message.
+    alone: bool,
+    /// True if the messages of sampled traces are spans.
+    has_spans: bool,
+}
+
 fn make_batch(
     attempt: AttemptId,
     address: &Address,
     instance: &Instance,
     states: Option<&FunctionStates>,
     endpoint: &Endpoint,
-    alone: bool,
+    terms: BatchTerms,
 ) -> Batch {
     let active = instance.active.as_ref().expect("it has messages");
     let state = batch_state(instance, states);
@@ -212,7 +227,7 @@ fn make_batch(
     for (number, message) in active
         .mailbox
         .iter()
-        .take(batch_limit(active, endpoint, alone))
+        .take(batch_limit(active, endpoint, terms.alone))
     {
         let message_bytes = message.bytes() + BATCH_OVERHEAD_BYTES;
         let fits = bytes + message_bytes <= endpoint.bundle_bytes_max;
@@ -220,7 +235,7 @@ fn make_batch(
             break;
         }
         bytes += message_bytes;
-        messages.push(batch_message(*number, message, active));
+        messages.push(batch_message(*number, message, active, terms.has_spans));
     }
     Batch {
         attempt,
@@ -260,7 +275,17 @@ fn state_bytes(state: &BatchState) -> usize {
     state.name.len() + value.map_or(0, |(typename, value)| typename.len() + value.len()) + 16
 }
 
-fn batch_message(number: u64, message: &Message, active: &ActiveState) -> BatchMessage {
+fn batch_message(
+    number: u64,
+    message: &Message,
+    active: &ActiveState,
+    has_spans: bool,
+) -> BatchMessage {
+    // What the function does is part of the message's own span.
+    let own = |trace: TraceParent| match has_spans && trace.is_sampled() {
+        true => trace.through(message.id.0),
+        false => trace,
+    };
     let failures = active
         .failures
         .as_ref()
@@ -270,7 +295,7 @@ fn batch_message(number: u64, message: &Message, active: &ActiveState) -> BatchM
         argument: message.argument.clone(),
         id: message.id.to_string().into(),
         failed_attempts: failures.map_or(0, |failures| failures.attempts),
-        trace: message.trace,
+        trace: message.trace.map(own),
         headers: message.headers.clone(),
     }
 }

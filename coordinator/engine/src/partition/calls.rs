@@ -17,6 +17,7 @@ use crate::map::Map;
 use crate::message::{IdSource, Message, MessageId, fingerprint, parse_hex};
 use crate::output::{Answer, Output};
 use crate::request::{Call, CallId, RequestId, Verb};
+use crate::story::Step;
 
 /// Name of the function type whose addresses stand for callers.
 const CALLER_NAME: &str = "call";
@@ -190,6 +191,11 @@ impl Partition {
             None => IdSource::Request(&call.id.0),
         };
         let id = MessageId::derive(source, &call.argument);
+        let trace = self.begin_trace(id, call.trace);
+        self.tell(id, trace, || Step::Requested {
+            verb: call.verb,
+            call: call.id,
+        });
         let caller = match call.verb {
             Verb::Call => {
                 self.calls.wait(call.id, call.request);
@@ -221,7 +227,7 @@ impl Partition {
             caller,
             argument: call.argument,
             correction: None,
-            trace: call.trace,
+            trace,
             headers: None,
         };
         self.counts.messages += 1;

@@ -291,6 +291,7 @@ impl Partition {
         let releases = &mut self.commits.releases;
         let due = releases.partition_point(|(delta, _)| *delta <= number);
         let due: Vec<_> = releases.drain(..due).collect();
+        self.commit_stories(number);
         self.perform(due);
         if let Some(peers) = &mut self.peers {
             peers.deltas_durable(number);
@@ -320,6 +321,7 @@ impl Partition {
     /// Lets the waiting releases wait for the last seal, because nothing changed since.
     fn release_after_last_seal(&mut self) {
         let sealed = self.commits.sealed;
+        self.seal_stories(sealed);
         let waiting = self.commits.take_waiting();
         let waiting = waiting.into_iter().map(|release| (sealed, release));
         if self.commits.durable == sealed {
@@ -372,6 +374,7 @@ impl Partition {
             peers.delta_sealed(number, self.delta_time_ms);
         }
         self.commits.sealed = number;
+        self.seal_stories(number);
         self.commits.first_unsealed_number = self.tables.next_number;
         let waiting = self.commits.take_waiting();
         let waiting = waiting.into_iter().map(|release| (number, release));

@@ -6,6 +6,8 @@
 //! batch holds the front part of the failed batch. Later messages stay behind, so the order is
 //! kept, and each part carries the state that the part before it left.
 
+use std::sync::Arc;
+
 use super::Partition;
 use super::notices::{Notice, shortened};
 use super::schedule::Scheduled;
@@ -15,6 +17,7 @@ use crate::durable::{DeadLetter, Key, OutboxEntry, Suspension};
 use crate::endpoint::{OnPoison, Retries};
 use crate::invocation::{AttemptId, EndpointIndex, Failure, FailureKind};
 use crate::message::Message;
+use crate::story::Step;
 use crate::tables::{Activity, Flight, Isolation, home_of_unaddressed};
 
 impl Partition {
@@ -28,6 +31,7 @@ impl Partition {
 
     /// Handles the failure of a batch that is no longer in flight.
     pub(super) fn batch_failed(&mut self, address: &Address, flight: Flight, failure: &Failure) {
+        self.tell_failed(address, (flight.attempt, flight.messages), failure);
         let Some(endpoint) = self.config.endpoints.serving(&address.function) else {
             self.make_ready(address);
             return;
@@ -147,6 +151,8 @@ impl Partition {
         if let Some(active) = self.tables.active_mut(address) {
             active.activity = Activity::BackingOff;
             let due_ms = self.now_ms + self.jitter(delay_ms);
+            let until_ms = due_ms;
+            self.tell_batch(address, 1, false, || Step::Deferred { until_ms });
             let address = address.clone();
             self.schedule.add(due_ms, Scheduled::Retry { address });
         }
@@ -237,6 +243,10 @@ impl Partition {
                     self.mark_changed(Key::Suspension {
                         address: address.clone(),
                     });
+                    let reason: Arc<str> = shown.as_str().into();
+                    self.tell_batch(address, 1, false, || Step::Suspended {
+                        reason: Arc::clone(&reason),
+                    });
                     self.notice(Notice::AddressSuspended {
                         address: address.clone(),
                         reason: shown,
@@ -310,6 +320,10 @@ impl Partition {
     pub(super) fn add_dead_letter(&mut self, address: Option<&Address>, letter: DeadLetter) {
         let number = self.tables.take_number();
         self.counts.dead_letters += 1;
+        self.tell_fact((letter.id, letter.trace), true, || Step::DeadLetter {
+            reason: shortened(&letter.reason).into(),
+            attempts: letter.attempts,
+        });
         self.notice(Notice::DeadLetter {
             id: letter.id,
             function: address.map(|address| address.function.clone()),

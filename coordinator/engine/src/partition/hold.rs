@@ -15,6 +15,7 @@ use super::answers::outbox_bytes;
 use super::commits::Release;
 use super::{Partition, Stopping};
 use crate::durable::{Hold, Key};
+use crate::story::Step;
 
 impl Partition {
     /// Returns the hold until it is lifted.
@@ -71,6 +72,7 @@ impl Partition {
             self.subtract_pending(outbox_bytes(&entry));
             self.outbox_bytes -= outbox_bytes(&entry);
             self.counts.dropped_records += 1;
+            self.tell_fact((entry.id, entry.trace), true, || Step::Cancelled);
             self.commits
                 .mark_ended(Key::Outbox { number }, number, self.now_ms);
         }

@@ -13,6 +13,7 @@ use super::pauses::PausedIngresses;
 use super::peers::Peers;
 use super::schedule::{Schedule, Scheduled};
 use super::shards::Settling;
+use super::stories::Stories;
 use super::suspension::FunctionTypes;
 use super::{Config, Counts, Partition, Stopping};
 use crate::address::Address;
@@ -196,6 +197,10 @@ impl Recovery {
             snapshot_taken: false,
             memory_is_short: false,
             notices: Notices::default(),
+            stories: self.config.stories.map(|sampling| {
+                let next_number = self.tables.next_number;
+                Box::new(Stories::new(sampling, ownership.epoch, next_number))
+            }),
             crash_suspects_below: if ownership.clean {
                 0
             } else {
@@ -239,6 +244,7 @@ impl Partition {
     pub(super) fn activate(&mut self, addresses: Vec<Address>) {
         for address in addresses {
             self.schedule_instance(&address);
+            self.tell_recovered(&address);
             self.count_crash(&address);
             self.make_ready(&address);
         }

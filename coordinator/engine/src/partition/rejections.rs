@@ -15,9 +15,11 @@
 //! function that names another position each time makes progress all the same.
 
 use super::Partition;
+use super::notices::shortened;
 use crate::address::Address;
 use crate::durable::Outcome;
 use crate::invocation::{EndpointIndex, Failure, FailureKind, Rejection};
+use crate::story::Step;
 use crate::tables::Flight;
 
 impl Partition {
@@ -63,14 +65,18 @@ impl Partition {
             self.give_up_or_suspend(address, endpoint, failure.message.clone());
             return;
         };
-        if self.take_head(address).is_none() {
+        let Some((head, _)) = self.take_head(address) else {
             return;
-        }
+        };
         self.counts.rejected += 1;
         let (code, message) = match &failure.rejection {
             Some(rejection) => (rejection.code, rejection.message.clone()),
             None => (Rejection::CODE_DEFAULT, failure.message.clone()),
         };
+        self.tell_fact((head.id, head.trace), true, || Step::Rejected {
+            code,
+            reason: shortened(&message).into(),
+        });
         self.resolve(&caller, &Outcome::Rejected { code, message });
         self.make_ready(address);
         self.tables.prune(address);

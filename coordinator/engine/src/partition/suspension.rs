@@ -32,6 +32,7 @@ use crate::address::{Address, FunctionType};
 use crate::invocation::{AttemptId, Batch, Failure, FailureKind};
 use crate::map::Map;
 use crate::output::{Output, Stoppage, Stoppages};
+use crate::story::Step;
 use crate::tables::Activity;
 
 /// Delay before the first probe, in ms. It doubles with each further probe.
@@ -171,6 +172,13 @@ impl Partition {
         };
         active.activity = Activity::Blocked;
         self.tables.recount(address);
+        if self.stories.is_some() {
+            let reason = self.block_of(&address.function).unwrap_or_default();
+            let reason: Arc<str> = reason.into();
+            self.tell_batch(address, 1, false, || Step::Blocked {
+                reason: Arc::clone(&reason),
+            });
+        }
         let waiting = &mut self.function_types.waiting;
         let waiting = waiting.entry(address.function.clone()).or_default();
         waiting.push(address.clone());

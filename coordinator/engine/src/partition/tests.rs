@@ -26,3 +26,4 @@ mod rejecting;
 mod remembering;
 mod spilling;
 mod suspending;
+mod telling;

@@ -6,8 +6,9 @@ use super::Partition;
 use super::schedule::Scheduled;
 use crate::address::Address;
 use crate::durable::{DeadLetter, Key, Outcome, Timer};
-use crate::message::{IdSource, MessageId, fingerprint};
+use crate::message::{IdSource, Message, MessageId, fingerprint};
 use crate::request::Verb;
+use crate::story::Step;
 use crate::tables::Activity;
 
 impl Partition {
@@ -55,6 +56,8 @@ impl Partition {
         if let Some(number) = number
             && let Some(timer) = self.remove_timer(owner, number)
         {
+            let Message { id, trace, .. } = timer.message;
+            self.tell_fact((id, trace), true, || Step::Cancelled);
             self.schedule.remove_timer(timer.due_ms, number);
         }
     }
@@ -82,6 +85,8 @@ impl Partition {
                 self.now_ms
             );
             self.counts.timers_fired += 1;
+            let Message { id, trace, .. } = &timer.message;
+            self.tell(*id, *trace, || Step::Fired);
             self.deliver(&timer.target, timer.message);
         }
     }

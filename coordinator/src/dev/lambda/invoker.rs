@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use satchel_engine::invocation::{Bundle, BundleOutcome, Failure, FailureKind};
+use satchel_engine::trace::TraceParent;
 
-use super::{InvokeError, LocalLambda};
+use super::{Call, InvokeError, LocalLambda};
 use crate::invoker::LocalInvoker;
 use crate::invoker::lambda_envelope::Envelope;
 
@@ -38,7 +39,11 @@ impl LocalLambdaInvoker {
             Ok(payload) => payload,
             Err(failure) => return BundleOutcome::Failed(failure),
         };
-        match self.lambda.invoke(payload.into(), self.timeout).await {
+        let call = Call {
+            trace: bundle.trace().map(TraceParent::to_x_ray),
+            ..Call::new(payload.into(), self.timeout)
+        };
+        match self.lambda.call(call).await {
             Ok(answer) => self.envelope.decode(&bundle, &answer),
             Err(InvokeError::Function(error)) => {
                 BundleOutcome::Failed(Envelope::function_error(&error.payload))

@@ -7,17 +7,15 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::post;
 use satchel_engine::input::Verb;
-use satchel_engine::output::Answer;
 
 use super::{Admin, Shared};
 use crate::http::error::ApiError;
 use crate::http::target::Target;
-use crate::http::traffic::{self, Traffic, TrafficLimits};
-use crate::http::value::{read_value, value_response};
+use crate::http::traffic::{self, Asked, Traffic, TrafficLimits, answered_call, answered_send};
+use crate::http::value::read_value;
 
 /// Routes that call and send.
 pub(super) fn routes() -> Router<Arc<Admin>> {
@@ -31,10 +29,7 @@ async fn call(
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match admin.deliver(Verb::Call, target, request).await? {
-        Answer::Replied(value) => Ok(value_response(value)),
-        other => Err(ApiError::of_answer(other)),
-    }
+    answered_call(admin.deliver(Verb::Call, target, request).await)
 }
 
 async fn send(
@@ -42,10 +37,7 @@ async fn send(
     target: Target,
     request: Request,
 ) -> Result<Response, ApiError> {
-    match admin.deliver(Verb::Send, target, request).await? {
-        Answer::Accepted => Ok(StatusCode::ACCEPTED.into_response()),
-        other => Err(ApiError::of_answer(other)),
-    }
+    answered_send(admin.deliver(Verb::Send, target, request).await)
 }
 
 impl Admin {
@@ -54,7 +46,7 @@ impl Admin {
         verb: Verb,
         target: Target,
         request: Request,
-    ) -> Result<Answer, ApiError> {
+    ) -> Result<Asked, ApiError> {
         self.allow_writing(request.headers())?;
         let traffic = Traffic {
             requests: self.requests.clone(),

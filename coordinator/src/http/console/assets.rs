@@ -63,6 +63,7 @@ const FILES: &[(&str, &str, &[u8])] = files![
     SCRIPT "pages/application.js",
     SCRIPT "pages/savepoints.js",
     SCRIPT "pages/cost.js",
+    SCRIPT "pages/traces.js",
     SCRIPT "vendor/preact.js",
     SCRIPT "vendor/hooks.js",
     SCRIPT "vendor/htm.js",

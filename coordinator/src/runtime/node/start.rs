@@ -82,6 +82,7 @@ pub(super) async fn start(mut parts: NodeParts) -> Result<Node, Failure> {
         peers: parts.peers,
         board: parts.board.clone(),
         budget: parts.budget,
+        stories: parts.stories,
         metrics: parts.origin.metrics,
     };
     // Before the loop runs, which refines it to the share that is loaded.

@@ -31,6 +31,7 @@
 //! - [`PricedCloud`] provides S3, DynamoDB, Lambda and Kinesis with latency, throttling and a
 //!   [`Bill`]. [`OpenLoop`] loads an application as its clients would.
 //! - [`Proxy`] forwards requests to a server and injects faults.
+//! - [`HeldService`] answers once a test lets it.
 //! - [`Balancer`] is a load balancer over several processes.
 //! - [`Service`] describes an AWS service and the errors that it returns when it throttles or
 //!   fails.
@@ -49,6 +50,7 @@ mod client;
 mod cloud;
 mod dev;
 mod faults;
+mod held;
 mod kafka;
 mod node;
 mod open_loop;
@@ -66,6 +68,7 @@ pub use client::{Client, Lost, Record, Reply, Request};
 pub use cloud::{Cloud, Follower};
 pub use dev::{Dev, Ended, Setup};
 pub use faults::{Service, ServiceFault};
+pub use held::HeldService;
 pub use kafka::{KAFKA_USER, Kafka, SecureListener};
 pub use node::{Kinesalite, KinesisLocal, node_with};
 pub use open_loop::{Latencies, OpenLoop};

@@ -6,6 +6,7 @@ use crate::durable::Key;
 use crate::link::{Answer, CREDIT_MAX, CloseCause, Frame, Intake, Number, Refusal};
 use crate::message::PeerMessage;
 use crate::output::Output;
+use crate::story::Step;
 
 impl Partition {
     /// The delta in which `number` was taken is durable: the message is acknowledged.
@@ -160,6 +161,9 @@ impl Partition {
             } = sent;
             bytes += message.pending_bytes(&target) as u64;
             self.counts.taken_from_peers += 1;
+            self.tell(message.id, message.trace, || Step::Taken {
+                partition: peer,
+            });
             if is_about_shard {
                 self.shard_told(&message.argument);
             } else if self.owner_elsewhere(&target).is_some() {

@@ -9,6 +9,7 @@ use crate::link::{Answer, CloseCause, Frame, LinkDamage, MESSAGE_BYTES_MAX, Numb
 use crate::message::{Message, PeerMessage};
 use crate::output::Output;
 use crate::placement::KeyGroup;
+use crate::story::Step;
 
 impl Partition {
     /// Sends a message to another partition: from now on it is part of the next delta. `origin`
@@ -25,6 +26,10 @@ impl Partition {
         let sender = sender.unwrap_or_else(|| match origin {
             Some(origin) => self.config.placement.key_group_of_id(origin),
             None => self.config.placement.key_group(target),
+        });
+        self.tell_fact((message.id, message.trace), false, || Step::Forwarded {
+            target: target.clone(),
+            partition: peer,
         });
         if let Some(reason) = self.is_unsendable(target, &message) {
             self.give_up_sending((sender, target), message, reason);

@@ -1,7 +1,7 @@
 //! Two partitions of an application that send each other messages.
 
 mod limits;
-mod pair;
+pub(super) mod pair;
 mod shards;
 
 use self::pair::*;

@@ -11,26 +11,26 @@ use crate::partition::{Config, Generation};
 use crate::placement::{PartitionMap, Placement};
 use satchel_protocol::reqreply::from_function::InvocationResponse;
 
-pub(super) const KEY_GROUPS: u16 = 16;
-pub(super) const PLACEMENT: Placement = Placement::id_md5(KEY_GROUPS, false);
-pub(super) const GENERATION: u64 = 3;
+pub(in crate::partition::tests) const KEY_GROUPS: u16 = 16;
+pub(in crate::partition::tests) const PLACEMENT: Placement = Placement::id_md5(KEY_GROUPS, false);
+pub(in crate::partition::tests) const GENERATION: u64 = 3;
 
 /// Partitions 0 and 1. Nothing passes between them unless a test carries it.
-pub(super) struct Pair {
-    pub(super) sides: [Fixture; 2],
+pub(in crate::partition::tests) struct Pair {
+    pub(in crate::partition::tests) sides: [Fixture; 2],
     connections: u64,
     /// Last answer to a new connection.
-    pub(super) greeting: Option<LinkAnswer>,
+    pub(in crate::partition::tests) greeting: Option<LinkAnswer>,
 }
 
-pub(super) fn generation() -> Generation {
+pub(in crate::partition::tests) fn generation() -> Generation {
     Generation {
         number: GENERATION,
         partitions: PartitionMap::even(KEY_GROUPS, 2),
     }
 }
 
-pub(super) fn side(partition: u32) -> Config {
+pub(in crate::partition::tests) fn side(partition: u32) -> Config {
     Config {
         partition,
         placement: PLACEMENT,
@@ -40,18 +40,18 @@ pub(super) fn side(partition: u32) -> Config {
 }
 
 /// Returns the `nth` id whose addresses belong to a partition.
-pub(super) fn id(partition: u32, nth: usize) -> String {
+pub(in crate::partition::tests) fn id(partition: u32, nth: usize) -> String {
     let ids = (0..).map(|number| format!("id-{number}"));
     let mut ids = ids.filter(|id| side(0).partition_of(&address(id)) == Some(partition));
     ids.nth(nth).unwrap()
 }
 
 impl Pair {
-    pub(super) fn new() -> Self {
+    pub(in crate::partition::tests) fn new() -> Self {
         Self::with(|_| {})
     }
 
-    pub(super) fn with(change: impl Fn(&mut Config)) -> Self {
+    pub(in crate::partition::tests) fn with(change: impl Fn(&mut Config)) -> Self {
         let sides = [0, 1].map(|partition| {
             let mut config = side(partition);
             change(&mut config);
@@ -66,7 +66,7 @@ impl Pair {
 
     /// Connects the owner of partition `from` with that of the other one, which greets it. Returns
     /// the connection.
-    pub(super) fn connect(&mut self, from: usize) -> u64 {
+    pub(in crate::partition::tests) fn connect(&mut self, from: usize) -> u64 {
         self.connections += 1;
         let connection = self.connections;
         let to = 1 - from;
@@ -86,7 +86,7 @@ impl Pair {
     }
 
     /// Carries everything that waits to pass, and what follows from it.
-    pub(super) fn carry(&mut self) {
+    pub(in crate::partition::tests) fn carry(&mut self) {
         loop {
             let mut any = false;
             for from in [0, 1] {
@@ -110,7 +110,7 @@ impl Pair {
     }
 
     /// An address of partition 0 sends `texts` to one of partition 1, in one answer.
-    pub(super) fn send(&mut self, texts: &[&str]) {
+    pub(in crate::partition::tests) fn send(&mut self, texts: &[&str]) {
         let (from, to) = (id(0, 0), address(&id(1, 0)));
         self.sides[0].send(&from, "go");
         let batch = self.sides[0].batch();
@@ -119,7 +119,7 @@ impl Pair {
     }
 
     /// The same, durable, over a new connection.
-    pub(super) fn sent(texts: &[&str]) -> Self {
+    pub(in crate::partition::tests) fn sent(texts: &[&str]) -> Self {
         let mut pair = Self::new();
         pair.connect(0);
         pair.carry();
@@ -129,7 +129,7 @@ impl Pair {
     }
 }
 
-pub(super) fn sending(
+pub(in crate::partition::tests) fn sending(
     outgoing_messages: Vec<satchel_protocol::reqreply::from_function::Invocation>,
 ) -> satchel_protocol::reqreply::FromFunction {
     effects(InvocationResponse {
@@ -139,7 +139,9 @@ pub(super) fn sending(
 }
 
 /// Takes the frames that leave.
-pub(super) fn frames(side: &mut Fixture) -> Vec<(u64, u64, Frame<PeerMessage>)> {
+pub(in crate::partition::tests) fn frames(
+    side: &mut Fixture,
+) -> Vec<(u64, u64, Frame<PeerMessage>)> {
     side.take(|output| match output {
         Output::PeerFrame {
             connection,
@@ -152,7 +154,7 @@ pub(super) fn frames(side: &mut Fixture) -> Vec<(u64, u64, Frame<PeerMessage>)> 
 }
 
 /// Takes the answers to frames that leave.
-pub(super) fn answers(side: &mut Fixture) -> Vec<(u64, LinkAnswer)> {
+pub(in crate::partition::tests) fn answers(side: &mut Fixture) -> Vec<(u64, LinkAnswer)> {
     side.take(|output| match output {
         Output::PeerAnswer {
             connection, answer, ..
@@ -161,14 +163,14 @@ pub(super) fn answers(side: &mut Fixture) -> Vec<(u64, LinkAnswer)> {
     })
 }
 
-pub(super) fn closed(side: &mut Fixture) -> Vec<CloseCause> {
+pub(in crate::partition::tests) fn closed(side: &mut Fixture) -> Vec<CloseCause> {
     side.take(|output| match output {
         Output::PeerClose { cause, .. } => Some(*cause),
         _ => None,
     })
 }
 
-pub(super) fn frame_texts(frame: &Frame<PeerMessage>) -> Vec<String> {
+pub(in crate::partition::tests) fn frame_texts(frame: &Frame<PeerMessage>) -> Vec<String> {
     let messages = frame.messages.iter();
     messages
         .map(|sent| text_of(&sent.message.argument))
@@ -176,14 +178,14 @@ pub(super) fn frame_texts(frame: &Frame<PeerMessage>) -> Vec<String> {
 }
 
 /// Returns the keys that the deltas of a side changed, and whether each was set.
-pub(super) fn changed(deltas: &[Delta]) -> Vec<(Key, bool)> {
+pub(in crate::partition::tests) fn changed(deltas: &[Delta]) -> Vec<(Key, bool)> {
     let changes = deltas.iter().flat_map(|delta| &delta.changes);
     changes
         .map(|Change { key, value }| (key.clone(), value.is_some()))
         .collect()
 }
 
-pub(super) fn delta_with(deltas: &[Delta], key: &Key) -> Delta {
+pub(in crate::partition::tests) fn delta_with(deltas: &[Delta], key: &Key) -> Delta {
     let mut deltas = deltas.iter();
     let found = deltas.find(|delta| delta.changes.iter().any(|change| change.key == *key));
     found
