@@ -121,7 +121,7 @@ export default {
       "text": "Partition {name} has no owner.",
       "todo": "Start another process, or see the log of the processes."
     },
-    "read_only_link": {
+    "opened_without_token": {
       "tone": "dim",
       "text": "This console is read-only, because it was opened without the token of its link.",
       "todo": "Open the link that satchel dev printed to change something from here."

@@ -65,7 +65,7 @@ export function warningsOf({ ready, process, functions, ingresses, members }) {
   for (const { partition: name, owner } of members?.partitions ?? []) {
     if (!owner) add('partition_unowned', { name });
   }
-  if (process?.changes_need === 'link' && !process.may_change) add('read_only_link');
+  if (process?.changes_need === 'link' && !process.may_change) add('opened_without_token');
   if (process?.changes_need === 'impossible') add('read_only');
   return found;
 }

@@ -43,8 +43,8 @@ const ALLOWED: &[(&str, &str)] = &[
     ("without_otel", "metrics stories"),
     (
         "http",
-        "bounded clock cost egress error log_limit metrics module offline readiness requests sources \
-         status stories streams",
+        "bounded clock cost egress error log_limit metrics module offline readiness requests \
+         sources status stories streams",
     ),
     (
         "runtime",

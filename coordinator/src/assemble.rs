@@ -407,7 +407,7 @@ impl Process {
         })
     }
 
-    /// What was declared of the application, for people.
+    /// Declared parts of the application, for people.
     fn declared(&self, command: &WritesWithoutToken) -> Declared {
         let files = self.application.files.iter().map(|shown| DeclaredFile {
             file: shown.file.clone(),
@@ -447,8 +447,8 @@ impl Process {
         }
     }
 
-    /// Settings that determine the bill. Without a bill, those that the same command line would have
-    /// in a bucket.
+    /// Settings that determine the bill. Where nothing is paid, those that the same command line
+    /// would have in a bucket.
     fn cost_settings(&self, store: StoreKind) -> CostSettings {
         let (name, paid) = match store {
             StoreKind::Local => ("local", StoreKind::Bucket),

@@ -1,7 +1,6 @@
 //! Starts of the real binary on roots with much state: time to the first answer, time until all
 //! state is in memory, and the memory that it takes.
 
-use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;

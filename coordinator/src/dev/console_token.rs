@@ -13,7 +13,7 @@ use crate::random;
 pub(super) struct ConsoleToken(String);
 
 impl ConsoleToken {
-    /// Makes a token that nobody can guess.
+    /// Makes a token that cannot be guessed.
     pub(super) fn random() -> Self {
         let mut text = String::new();
         for byte in random::bytes::<20>() {

@@ -49,7 +49,7 @@ use crate::streams::browsers;
 pub struct Console {
     /// Name of the application.
     pub application: String,
-    /// What was declared of it.
+    /// Declared parts of it.
     pub declared: Declared,
     /// Readiness of the process.
     pub readiness: watch::Receiver<Readiness>,

@@ -167,7 +167,8 @@ mod tests {
     fn a_file_reads_as_it_was_written_and_means_the_same() {
         let file = "kind: io.statefun.kinesis.v1/ingress\nspec:\n  id: shop/orders\n  \
                     awsRegion:\n    type: default\n  streams:\n    -\n      stream: orders\n      \
-                    targets:\n        - shop/order\n        - \"a b: #c\"\n---\nkind: x\nspec: {}\n";
+                    targets:\n        - shop/order\n        - \"a b: #c\"\n---\nkind: x\n\
+                    spec: {}\n";
         assert_eq!(shown(file), file);
         let commented = "kind: x # the password is hunter2\nspec: {a: [1, 2], b: null}\n";
         let text = shown(commented);

@@ -1,4 +1,4 @@
-//! What people look at: the graph, positions, mailboxes, the bill, what was declared.
+//! Observations: the graph, positions, mailboxes, the bill, declared parts.
 
 use satchel_engine::input::Administration;
 use satchel_engine::message::MessageId;

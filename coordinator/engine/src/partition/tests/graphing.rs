@@ -201,7 +201,7 @@ fn a_mailbox_is_shown_message_by_message_with_what_it_waits_for() {
         .collect();
     assert_eq!((due, view.timers_total), (vec![1_000, 2_000], 2));
     let asked = Administration::ShowMailbox {
-        address: address("nobody"),
+        address: address("unknown"),
         after: None,
         limit: 1,
     };
