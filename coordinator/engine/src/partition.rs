@@ -294,8 +294,9 @@ pub struct Gauges {
 /// [`declared_states`](Partition::declared_states), [`graph`](Partition::graph),
 /// [`shard_positions`](Partition::shard_positions) and [`outbox_sizes`](Partition::outbox_sizes)
 /// are figures for people. [`take_notices`](Partition::take_notices) takes what the log of the
-/// process tells, [`take_story_events`](Partition::take_story_events) stories of messages. [`audit`](Partition::audit) compares all counters with
-/// the content; it is meant for tests and simulations.
+/// process tells, [`take_story_events`](Partition::take_story_events) stories of messages.
+/// [`audit`](Partition::audit) compares all counters with the content; it is meant for tests and
+/// simulations.
 pub struct Partition {
     config: Config,
     epoch: u64,

@@ -101,11 +101,11 @@ impl Hop {
 pub struct StoryEvent {
     /// The hop.
     pub hop: Hop,
-    /// What happened.
+    /// The event itself.
     pub step: Step,
 }
 
-/// What happened to a hop.
+/// Event of a hop.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step {
     /// A client called or sent.
@@ -237,7 +237,7 @@ pub enum Step {
         /// Number of attempts made.
         attempts: u32,
     },
-    /// What happened to the hop so far is durable.
+    /// All events of the hop so far are durable.
     Committed {
         /// Ownership period of the delta.
         epoch: u64,

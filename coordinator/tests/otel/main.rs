@@ -1,6 +1,7 @@
 //! OpenTelemetry: the fraud example with a collector that the test starts, which decodes OTLP.
 //!
-//! `cargo test -p satchel --features otel --test otel`
+//! `SATCHEL_BIN` must name a copy of the binary with the feature `otel`, because the build of the
+//! example's handler replaces the one in the target directory. `.ci/run kafka` shows the commands.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
