@@ -76,7 +76,7 @@ const ALLOWED: &[(&str, &str)] = &[
     ),
     (
         "replay",
-        "clock config dev error invoker module offline store typed_json",
+        "clock config dev error invoker module offline typed_json",
     ),
     (
         "cli",

@@ -101,7 +101,8 @@ function Steps({ hop, begun }) {
     .filter(([name, value]) => !omit.has(name) && value !== null)
     .map(([name, value]) => (name === 'links'
       ? html`<div>from messages of ${value.map((one) => html`<a
-          href=${link('/traces', { id: one.trace })}><code class="tag">${one.id}</code></a>`)}</div>`
+          href=${link('/traces', { id: one.trace })}>
+          <code class="tag">${one.id}</code></a>`)}</div>`
       : html`<div>${name.replaceAll('_', ' ')}: <code>${String(value)}</code></div>`));
   return html`<div class="details"><${Facts} facts=${[
       ['Id', html`<code>${hop.id}</code>`],
@@ -132,7 +133,8 @@ function Tree({ trace }) {
         ${isDetached && html`<span class="dim" title="Its parent ${hop.parent} is outside, or of a
           process that ended">… </span>`}<${Target} hop=${hop} /></td>
       <td><${State} state=${hop.state} />
-        ${hop.attempts > 1 && html` <span class="dim">${plural(hop.attempts, 'attempt')}</span>`}</td>
+        ${hop.attempts > 1
+          && html` <span class="dim">${plural(hop.attempts, 'attempt')}</span>`}</td>
       <td class="number">${time(from - begun)}</td>
       <td class="number">${time(until - from)}</td>
       <td class="times"><button type="button" class="plain" aria-expanded=${isOpen}

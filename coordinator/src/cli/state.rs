@@ -131,7 +131,7 @@ pub struct ImportArgs {
     #[arg(value_name = "FILE")]
     file: PathBuf,
 
-    /// Location of the new root: a directory (`satchel dev` uses <data-dir>/state) or
+    /// Location of the new root: a directory (`satchel dev` uses DATA-DIR/state) or
     /// s3://bucket/prefix
     #[arg(long, env = "SATCHEL_STATE", value_name = "LOCATION")]
     state: StateLocation,

@@ -10,7 +10,7 @@ use crate::store::StateLocation;
 /// Arguments that name a root of durable data.
 #[derive(Debug, Args)]
 pub struct RootArgs {
-    /// Location of the state: a directory (`satchel dev` uses <data-dir>/state) or
+    /// Location of the state: a directory (`satchel dev` uses DATA-DIR/state) or
     /// s3://bucket/prefix
     #[arg(long, env = "SATCHEL_STATE", value_name = "LOCATION")]
     pub(crate) state: StateLocation,

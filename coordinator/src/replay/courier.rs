@@ -66,7 +66,7 @@ pub(super) enum Courier {
         invoker: LocalLambdaInvoker,
     },
     /// Function server.
-    Server(Invoker),
+    Server(Box<Invoker>),
     /// File, or standard output.
     File { file: Option<PathBuf>, route: Route },
     /// Answer in a file, until it was read.
@@ -120,7 +120,7 @@ impl Courier {
                 let invoker = HttpInvoker::new(&settings);
                 let invoker = invoker
                     .map_err(|error| Failure::caused(Exit::Usage, format!("--url {url}"), error))?;
-                Ok(Self::Server(Invoker::Http(invoker)))
+                Ok(Self::Server(Box::new(Invoker::Http(invoker))))
             }
             Destination::Write(file) => Ok(Self::File { file, route }),
             Destination::Answer(file) => Ok(Self::Answer {

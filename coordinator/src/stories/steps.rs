@@ -124,7 +124,7 @@ fn describe(step: &Step, endpoints: &[Arc<str>]) -> Value {
             "target": target.to_string(),
             "messages": messages,
         }),
-        Step::Answered { attempt, outcome } => answered(attempt.to_string(), outcome),
+        Step::Answered { attempt, outcome } => answered(&attempt.to_string(), outcome),
         Step::Deferred { until_ms } => json!({"until": format_rfc3339(*until_ms)}),
         Step::Suspended { reason } | Step::Blocked { reason } => json!({"reason": reason}),
         Step::Emitted {
@@ -144,7 +144,7 @@ fn describe(step: &Step, endpoints: &[Arc<str>]) -> Value {
     }
 }
 
-fn answered(attempt: String, outcome: &AttemptOutcome) -> Value {
+fn answered(attempt: &str, outcome: &AttemptOutcome) -> Value {
     match outcome {
         AttemptOutcome::Ok => json!({"attempt": attempt, "outcome": "ok"}),
         AttemptOutcome::Declared => json!({"attempt": attempt, "outcome": "declared"}),

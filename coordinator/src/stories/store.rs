@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use satchel_engine::story::{Hop, Step};
+use satchel_engine::story::{AttemptOutcome, Hop, Step};
 
 use super::{TimedStep, Told};
 
@@ -205,10 +205,10 @@ fn step_bytes(step: &TimedStep) -> usize {
             }
             Step::Suspended { reason } | Step::Blocked { reason } => reason.len(),
             Step::DeadLetter { reason, .. } | Step::Rejected { reason, .. } => reason.len(),
-            Step::Answered { outcome, .. } => match outcome {
-                satchel_engine::story::AttemptOutcome::Failed { reason, .. } => reason.len(),
-                _ => 0,
-            },
+            Step::Answered {
+                outcome: AttemptOutcome::Failed { reason, .. },
+                ..
+            } => reason.len(),
             _ => 0,
         },
     };

@@ -68,7 +68,7 @@ impl Partition {
                 match declared {
                     Ok(()) => {
                         let batch = (flight.attempt, flight.messages);
-                        self.tell_answered(&address, batch, AttemptOutcome::Declared);
+                        self.tell_answered(&address, batch, &AttemptOutcome::Declared);
                         // The same messages are sent again, with every declared state. They were
                         // not tried yet.
                         self.withdraw_presumed_attempt(&address, flight);
@@ -262,7 +262,7 @@ impl Partition {
         let sealed = self.commits.sealed();
         self.graph.sent(&address.function, &response);
         let batch = (flight.attempt, flight.messages);
-        self.tell_answered(address, batch, AttemptOutcome::Ok);
+        self.tell_answered(address, batch, &AttemptOutcome::Ok);
         let (parents, callers) = self.consume(address, flight.messages);
         let mut effects = Effects::new(parents, self.stories.is_some());
         for message in response.outgoing_messages {

@@ -225,7 +225,7 @@ impl Partition {
         &mut self,
         address: &Address,
         (number, messages): (u64, usize),
-        outcome: AttemptOutcome,
+        outcome: &AttemptOutcome,
     ) {
         if self.stories.is_none() {
             return;
@@ -235,7 +235,7 @@ impl Partition {
             epoch: self.epoch,
             number,
         };
-        let concluded = outcome == AttemptOutcome::Ok;
+        let concluded = *outcome == AttemptOutcome::Ok;
         self.tell_batch(address, messages, concluded, || Step::Answered {
             attempt,
             outcome: outcome.clone(),
@@ -254,7 +254,7 @@ impl Partition {
                 kind: failure.kind,
                 reason: shortened(&failure.message).into(),
             };
-            self.tell_answered(address, (attempt, messages), outcome);
+            self.tell_answered(address, (attempt, messages), &outcome);
         }
     }
 

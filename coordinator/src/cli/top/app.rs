@@ -310,10 +310,8 @@ impl App {
                 self.is_typing = false;
             }
             Key::Backspace => drop(choices.filter.pop()),
-            Key::Char(it) if is_printable(it) => {
-                if choices.filter.chars().count() < FILTER_MAX {
-                    choices.filter.push(it);
-                }
+            Key::Char(it) if is_printable(it) && choices.filter.chars().count() < FILTER_MAX => {
+                choices.filter.push(it);
             }
             _ => {}
         }

@@ -368,7 +368,7 @@ fn complete(events: &mut Vec<u8>) -> Vec<Value> {
         let mut lines = event.split(|byte| *byte == b'\n');
         let data = lines.find_map(|line| line.strip_prefix(b"data: "));
         let sample = data.and_then(|data| serde_json::from_slice(data).ok());
-        samples.extend(sample.map(|sample| cleaned(sample)));
+        samples.extend(sample.map(cleaned));
     }
     samples
 }

@@ -81,7 +81,7 @@ impl ParquetFile {
         let written = writer
             .next_row_group()
             .and_then(|row_group| group.write(row_group));
-        written.map_err(write_error)
+        written.map_err(|error| write_error(&error))
     }
 }
 
@@ -120,7 +120,7 @@ impl Writer for ParquetFile {
             Err(WriteError::Failed(failure)) => return Err(failure),
         }
         let writer = self.writer.take().expect("it is present between calls");
-        match writer.into_inner().map_err(write_error) {
+        match writer.into_inner().map_err(|error| write_error(&error)) {
             Ok(output) => output.finish()?,
             Err(WriteError::Closed) => {}
             Err(WriteError::Failed(failure)) => return Err(failure),
@@ -375,14 +375,14 @@ fn time(name: &str, required: bool) -> Result<Field, ParquetError> {
         .build()
 }
 
-fn write_error(error: ParquetError) -> WriteError {
-    let cause = match &error {
+fn write_error(error: &ParquetError) -> WriteError {
+    let cause = match error {
         ParquetError::External(cause) => cause.downcast_ref::<io::Error>(),
         _ => None,
     };
     match cause {
         Some(cause) if cause.kind() == io::ErrorKind::BrokenPipe => WriteError::Closed,
-        _ => WriteError::Failed(failure(&error)),
+        _ => WriteError::Failed(failure(error)),
     }
 }
 

@@ -161,6 +161,7 @@ fn a_call_that_fans_out_is_one_tree_with_right_parents() {
             "queued for carol",
             "invoked",
             "answered",
+            "durable",
             "concluded durably"
         ]
     );

@@ -21,11 +21,13 @@ const ALL: Wanted = Wanted {
 
 /// Serves `answer` on a free port of loopback until the test ends.
 async fn serve(answer: fn(&str) -> Response) -> Source {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("loopback has a free port");
+    let url = format!("http://{}/", listener.local_addr().expect("it is bound"));
     let routes = Router::new().fallback(move |uri: Uri| async move { answer(&uri.to_string()) });
     tokio::spawn(async move { axum::serve(listener, routes).await });
-    Source::new(Client::new(&url, None).unwrap())
+    Source::new(Client::new(&url, None).expect("the address is valid"))
 }
 
 fn not_found() -> Response {
@@ -58,10 +60,12 @@ async fn a_server_that_is_no_coordinator_and_one_that_is_not_there_are_named() {
     assert!(failure.message.contains(text), "{failure}");
     assert!(!failure.message.contains('\u{1b}'), "{failure}");
 
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("loopback has a free port");
+    let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     drop(listener);
-    let source = Source::new(Client::new(&url, None).unwrap());
+    let source = Source::new(Client::new(&url, None).expect("the address is valid"));
     let failure = Failure::from(source.load(ALL).await.unwrap_err());
     assert_eq!(failure.exit, Exit::Environment);
     assert!(failure.message.contains("cannot be reached"), "{failure}");
