@@ -457,8 +457,15 @@ async fn records_for_aws_land_in_local_streams_as_the_requests_that_would_be_sen
     // The text of the value is the SDK's own.
     let body = requests[0].1["MessageBody"].as_str().unwrap().to_owned();
     assert_eq!(serde_json::from_str::<Value>(&body).unwrap(), value);
+    // `dev` tells the stories of all messages, so each has a trace.
+    let trace = requests[0].1["MessageAttributes"]["traceparent"].clone();
+    assert!(
+        trace.as_str().is_some_and(|it| it.starts_with("00-")),
+        "{trace}"
+    );
     let attributes = json!({
         "satchel-type": "example/Greeting", "satchel-id": id, "kind": "greeting",
+        "traceparent": trace,
     });
     let sqs = json!({
         "QueueUrl": "https://sqs.eu-central-1.amazonaws.com/123456789012/greetings.fifo",

@@ -159,7 +159,7 @@ async fn top_follows_an_application_over_its_death_in_a_window_of_any_size() {
         .shows(&[
             "Endpoint http://127.0.0.1:9/ is down. Messages for its functions wait.",
             "Messages 0 /s",
-            "connection refused",
+            "unavailable: cannot",
             "this process",
         ])
         .await;

@@ -324,6 +324,11 @@ impl Partition {
             }
             Some(record) => self.set_outcome(record, outcome.clone()),
         }
+        if !waiting.is_empty() {
+            // An outcome may tell a state without changing it. Only a delta that begins now shows
+            // that no other owner has changed that state meanwhile.
+            self.commits.mark_changed(Key::Counter, self.now_ms);
+        }
         for request in waiting {
             self.calls.requests.remove(&request);
             self.reply_when_durable(request, outcome.to_answer());

@@ -45,6 +45,32 @@ fn a_call_is_answered_only_after_the_state_behind_the_answer_is_durable() {
     assert_eq!(fixture.seen("alice").as_deref(), Some("1"));
 }
 
+/// A former owner that does not know of its successor has an old state. What it would tell must not
+/// leave, even if nothing changed.
+#[test]
+fn an_answer_that_changed_nothing_waits_for_a_delta_that_only_the_owner_can_commit() {
+    let mut fixture = Fixture::new();
+    fixture.send("alice", "hello");
+    let batch = fixture.batch();
+    fixture.complete(batch.attempt, set_seen("1"));
+    fixture.settle();
+    fixture.answers();
+    let request = fixture.call("alice", "how many?");
+    let batch = fixture.batch();
+    let caller = batch.messages[0].caller.clone().unwrap();
+    fixture.complete(
+        batch.attempt,
+        effects(InvocationResponse {
+            outgoing_messages: vec![message_to(&caller, "1")],
+            ..Default::default()
+        }),
+    );
+    assert_eq!(fixture.answers(), []);
+    assert_eq!(fixture.sealed.len(), 1);
+    fixture.commit();
+    assert_eq!(fixture.answers(), [(request, Answer::Replied(value("1")))]);
+}
+
 #[test]
 fn one_batch_is_in_flight_and_later_messages_share_the_next_batch() {
     let mut fixture = Fixture::new();
