@@ -122,6 +122,7 @@ async fn a_fork_fences_nobody() {
     committed_when(&world.kafka, "greetings", 1).await;
     let root = original.setup().data_dir().join("state");
     let fork = satchel_testkit::Setup::of(world.dir.path().join("module.yaml"))
+        .arg("--trace-messages=0")
         .arg("--kafka")
         .arg(format!("--restore={}", root.display()))
         .arg("--resume-io")
