@@ -12,6 +12,7 @@
 //! with the process, and nothing depends on it.
 
 mod bodies;
+#[cfg(any(test, feature = "aws"))]
 pub(crate) mod merge;
 mod steps;
 mod store;

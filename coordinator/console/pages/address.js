@@ -214,7 +214,7 @@ function Message({ message, isOpen, toggle }) {
       <code>${message.caller}</code></a>` : html`<span class="dim">outside</span>`;
   return html`<${Fragment}><tr class=${isOpen ? 'open' : ''}>
     <td><button type="button" class="plain" aria-expanded=${isOpen} onClick=${toggle}
-      aria-label="Message ${message.number}">${count(message.number)}</button></td>
+      aria-label="Message ${count(message.number)}">${count(message.number)}</button></td>
     <td><code>${message.typename}</code>${message.corrects && html` <${Badge}>sets
       ${message.corrects}<//>`}</td>
     <td>${sender}</td>

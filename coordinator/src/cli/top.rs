@@ -43,10 +43,6 @@ mod warnings;
 
 /// Arguments of `top`.
 #[derive(Debug, Args)]
-#[cfg_attr(
-    not(feature = "top"),
-    expect(dead_code, reason = "the command is refused")
-)]
 pub struct TopArgs {
     /// Print everything once as plain text, as is done where standard output is no terminal
     #[arg(long)]

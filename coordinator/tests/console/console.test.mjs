@@ -330,10 +330,10 @@ test('the messages of a mailbox are shown one by one, and what they wait for', a
   assert.equal(told.length, 2, 'the one that suspended it, and the one behind');
   await until(async () => (await messages.locator('tbody tr').count()) === 2, 'both are shown');
   await page.getByText('the message at the head,').waitFor();
-  await messages.getByRole('button', { name: `Message ${told[1].number}` }).click();
+  await messages.getByRole('button', { name: `Message ${told[1].number.toLocaleString('en-US')}` }).click();
   await messages.getByText('"box"').waitFor();
   await messages.getByText(told[1].id).waitFor();
-  await messages.getByRole('button', { name: `Message ${told[0].number}` }).click();
+  await messages.getByRole('button', { name: `Message ${told[0].number.toLocaleString('en-US')}` }).click();
   await messages.getByText('negative stock').waitFor();
   assert.equal(await page.evaluate('window.ran'), undefined);
   await page.screenshot({ path: join(SCREENSHOT_FOLDER, 'messages.png'), fullPage: true });

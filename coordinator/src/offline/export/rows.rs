@@ -32,10 +32,6 @@ pub(super) struct Column {
     /// Type of its cells.
     pub(super) kind: Type,
     /// True if every row has a cell.
-    #[cfg_attr(
-        not(feature = "parquet"),
-        expect(dead_code, reason = "a schema needs it")
-    )]
     pub(super) required: bool,
 }
 
