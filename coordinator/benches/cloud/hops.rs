@@ -9,8 +9,8 @@
 //! | across | two, of two partitions; the answer crosses back | three |
 //!
 //! The partitions of one process share its `--commit-pace`, so the last of the three waits for it.
-//! So `across - within` is two hops, `within - direct` a function, and what is left of `direct`
-//! without a function is one commit and the request itself.
+//! `across - within` is two hops, and `within - direct` a function. Without a function, `direct` is
+//! one commit and the request itself.
 
 use std::time::{Duration, Instant};
 
